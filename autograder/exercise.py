@@ -1,0 +1,102 @@
+"""What an exercise is: its points, its cases, and the mistakes that its checks must refuse and name."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from course.drives import slug
+
+Inputs = dict[str, Any]
+CaseMaker = Callable[[torch.Generator], list[tuple[str, Inputs]]]
+
+
+@dataclass(frozen=True)
+class Mistake:
+    """A wrong answer that students really give, as a small edit of the solution.
+
+    `message` says in one or two plain sentences what was done: "The scores are not divided by sqrt(d)." `find` must occur
+    exactly once in the exercise's solution cell, comments and docstrings apart, and is replaced by `replace`; more edits
+    go into `also`, pairs of the same kind. A mistake that needs more than edits gives `source` instead: a whole cell.
+    """
+
+    name: str
+    message: str
+    find: str = ""
+    replace: str = ""
+    also: Sequence[tuple[str, str]] = ()
+    source: str = ""
+
+    @property
+    def edits(self) -> list[tuple[str, str]]:
+        return ([(self.find, self.replace)] if self.find else []) + list(self.also)
+
+
+@dataclass(frozen=True)
+class Exercise:
+    """One function or method that students write.
+
+    name      as students write it: `rnn_step`, `NameClassifier.forward`
+    points    given for all cases right; 0 in an ungraded week
+    cases     (rng) -> [(kind, inputs), ...]: `kind` says in a few words what is special about the case and is shown to
+              students; `inputs` is what the drive gets. All randomness from rng. Cases stay away from ties and thresholds.
+    mistakes  each must be refused by far and named as itself
+    uses      earlier exercises that this one calls
+    forbid    operators (profiler names) or "autograd" that would do the exercise for the student
+    raises    names of exceptions that are the right answer to some case
+    floor     least tolerance, relative to the largest value of each tensor; above the float32 noise of any correct answer
+    timeout   seconds for all cases together
+    stretch   beyond the core; its points are a bonus
+    """
+
+    name: str
+    points: float
+    cases: CaseMaker
+    mistakes: Sequence[Mistake] = ()
+    uses: Sequence[str] = ()
+    forbid: Sequence[str] = ()
+    raises: Sequence[str] = ()
+    floor: float = 1e-5
+    timeout: float = 20.0
+    stretch: bool = False
+
+    @property
+    def slug(self) -> str:
+        return slug(self.name)
+
+
+@dataclass(frozen=True)
+class Artifact:
+    """Something an experiment trains and saves beside the notebook, graded on data that only the grader has.
+
+    name        names the drive: it gets the inputs plus "weights" (the file's tensors) and "figures" (the JSON beside it)
+    file        `names.safetensors`; its figures are in `names.json`
+    inputs      (heldout folder) -> (inputs for the drive, key that only the grader keeps)
+    score       (inputs, outputs, key) -> figure by which points are given
+    thresholds  [(least figure, points), ...]; for `lower_is_better`, the largest figure
+    """
+
+    name: str
+    file: str
+    inputs: Callable[..., tuple[Inputs, Any]]
+    score: Callable[[Inputs, Any, Any], float]
+    thresholds: Sequence[tuple[float, float]]
+    figure: str = "score"
+    lower_is_better: bool = False
+    timeout: float = 60.0
+    max_bytes: int = 16 * 2**20
+    stretch: bool = False
+
+    @property
+    def slug(self) -> str:
+        return slug(self.name)
+
+    @property
+    def points(self) -> float:
+        return max(points for _, points in self.thresholds)
+
+    def points_for(self, figure: float) -> float:
+        """The points of the best threshold that the figure reaches; 0 for NaN."""
+        sign = -1.0 if self.lower_is_better else 1.0
+        return max((points for limit, points in self.thresholds if sign * figure >= sign * limit), default=0.0)
