@@ -2,10 +2,12 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
 
+from course.check import Goal
 from course.drives import slug
 
 Inputs = dict[str, Any]
@@ -66,37 +68,22 @@ class Exercise:
         return slug(self.name)
 
 
-@dataclass(frozen=True)
-class Artifact:
+@dataclass(frozen=True, kw_only=True)
+class Artifact(Goal):
     """Something an experiment trains and saves beside the notebook, graded on data that only the grader has.
 
-    name        names the drive: it gets the inputs plus "weights" (the file's tensors) and "figures" (the JSON beside it)
-    file        `names.safetensors`; its figures are in `names.json`
-    inputs      (heldout folder) -> (inputs for the drive, key that only the grader keeps)
-    score       (inputs, outputs, key) -> figure by which points are given
-    thresholds  [(least figure, points), ...]; for `lower_is_better`, the largest figure
+    inputs   (heldout folder) -> (inputs for the drive, key that only the grader keeps)
+    score    (inputs, outputs, key) -> the figure by which points are given
+    where    the held-out data in words, for the feedback: "names that nobody has seen"
+    timeout  seconds
     """
 
-    name: str
-    file: str
-    inputs: Callable[..., tuple[Inputs, Any]]
+    inputs: Callable[[Path], tuple[Inputs, Any]]
     score: Callable[[Inputs, Any, Any], float]
-    thresholds: Sequence[tuple[float, float]]
-    figure: str = "score"
-    lower_is_better: bool = False
+    where: str = "held-out data"
     timeout: float = 60.0
-    max_bytes: int = 16 * 2**20
     stretch: bool = False
 
     @property
     def slug(self) -> str:
         return slug(self.name)
-
-    @property
-    def points(self) -> float:
-        return max(points for _, points in self.thresholds)
-
-    def points_for(self, figure: float) -> float:
-        """The points of the best threshold that the figure reaches; 0 for NaN."""
-        sign = -1.0 if self.lower_is_better else 1.0
-        return max((points for limit, points in self.thresholds if sign * figure >= sign * limit), default=0.0)

@@ -6,6 +6,7 @@ from `course/cases/`; the grader draws its own from a secret seed. Both go throu
 """
 
 import html
+import json
 import math
 import sys
 from collections.abc import Callable, Iterator, Sequence
@@ -14,11 +15,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors.torch import load as tensors_from_bytes
 from torch import Tensor
 
 from course import codec
 from course.codec import Failure, Opaque
-from course.drives import answer, measure_of, slug
+from course.drives import answer, drives_of, measure_of, slug
 
 CASES = Path(__file__).parent / "cases"
 
@@ -272,6 +274,8 @@ class Verdict:
 
 def _lines(verdict: Verdict, reveal: bool) -> list[str]:
     name, passed, total = verdict.exercise, verdict.passed, verdict.total
+    if not total and verdict.status in ("passed", "wrong"):  # a trained artifact
+        return [f"{'✓' if verdict.right else '✗'} {name}: {verdict.message}"]
     if verdict.right:
         return [f"✓ {name}: all {total} cases right." + (f" {verdict.message}" if verdict.message else "")]
     lines = [
@@ -375,6 +379,75 @@ def _explain(failure: Failure) -> tuple[str, str]:
     return "error", f"{failure.type}: {failure.message}{where}"
 
 
+# -------------------------------------------------------------------------------------------- trained artifacts
+
+
+@dataclass(frozen=True, kw_only=True)
+class Goal:
+    """What an experiment's saved model has to reach.
+
+    name        names the drive, which gets the inputs plus "weights" (the file's tensors) and "figures" (the JSON beside it)
+    file        `names.safetensors`, saved beside the notebook; its figures are in `names.json`
+    figure      what is scored, in words: "accuracy"
+    thresholds  [(least figure, points), ...]; the largest figure where `lower_is_better`
+    """
+
+    name: str
+    file: str
+    thresholds: Sequence[tuple[float, float]]
+    figure: str = "score"
+    lower_is_better: bool = False
+    max_bytes: int = 16 * 2**20
+
+    @property
+    def points(self) -> float:
+        return max(points for _, points in self.thresholds)
+
+    def points_for(self, figure: float) -> float:
+        """The points of the best threshold that the figure reaches; 0 for NaN."""
+        sign = -1.0 if self.lower_is_better else 1.0
+        return max((points for limit, points in self.thresholds if sign * figure >= sign * limit), default=0.0)
+
+    def verdict(self, figure: float, where: str) -> Verdict:
+        """The verdict on a measured figure; `where` says on which data: "held-out names"."""
+        points = self.points_for(figure)
+        full = next(limit for limit, most in self.thresholds if most == self.points)
+        goal = f"full points {'down to' if self.lower_is_better else 'from'} {full:.3g}"
+        message = f"{self.figure} {figure:.3f} on {where}; {goal}."
+        status = "passed" if points == self.points else "wrong"
+        return Verdict(self.name, status, 0, 0, points, self.points, message=message)
+
+    def load(self, folder: Path) -> dict[str, Any]:
+        """{"weights", "figures"} as saved in `folder`. Raises ValueError where they are missing, too large or unreadable."""
+        weights, figures = folder / self.file, (folder / self.file).with_suffix(".json")
+        for path, limit in ((weights, self.max_bytes), (figures, 2**20)):
+            if path.is_symlink() or not path.is_file():
+                raise ValueError(f"{path.name} is not there. Run the experiment that saves it beside the notebook.")
+            if path.stat().st_size > limit:
+                raise ValueError(f"{path.name} is larger than {limit // 2**20} MB.")
+        try:
+            return {"weights": tensors_from_bytes(weights.read_bytes()), "figures": json.loads(figures.read_bytes())}
+        except Exception as error:  # safetensors and json raise types of their own
+            raise ValueError(f"{self.file} cannot be read: {error}") from None
+
+    def save(self, folder: Path) -> None:
+        fields = ("name", "file", "thresholds", "figure", "lower_is_better", "max_bytes")
+        text = json.dumps({field: getattr(self, field) for field in fields}, indent=1, sort_keys=True) + "\n"
+        (folder / f"{slug(self.name)}.goal.json").write_text(text, encoding="utf-8")
+
+
+def judge_goal(goal: Goal, raw: Any, score: Callable[[Any], float], where: str) -> Verdict:
+    """The verdict on what an artifact's drive answered; `score` turns it into the figure, in a trusted process."""
+    if isinstance(raw, Failure):
+        status, message = _explain(raw)
+        return Verdict(goal.name, status, 0, 0, 0.0, goal.points, message=message)
+    try:
+        return goal.verdict(float(score(raw)), where)
+    except Exception as error:  # outputs of a form that the score cannot read
+        message = f"The model's outputs cannot be scored ({error})."
+        return Verdict(goal.name, "error", 0, 0, 0.0, goal.points, message=message)
+
+
 # --------------------------------------------------------------------------------------------- in the notebook
 
 
@@ -396,19 +469,37 @@ def checks_for(week: str, cases: Path = CASES) -> Callable[[str], None]:
     """
 
     def check(exercise: str) -> None:
-        try:
-            bank = Bank.load(cases / week, exercise)
-        except ValueError:
-            known = sorted(path.stem for path in (cases / week).glob("*.json"))
-            raise ValueError(f"There is no exercise {exercise!r} in {week}; there are: {', '.join(known)}.") from None
         namespace = sys._getframe(1).f_globals
-        answers = [answer(week, exercise, namespace, case.inputs, bank.forbid) for case in bank.cases]
-        verdict = judge(bank, answers)
+        goal = cases / week / f"{slug(exercise)}.goal.json"
+        if goal.exists():
+            verdict = _check_artifact(week, Goal(**json.loads(goal.read_text(encoding="utf-8"))), namespace)
+        else:
+            try:
+                bank = Bank.load(cases / week, exercise)
+            except ValueError:
+                known = sorted(path.name.split(".")[0] for path in (cases / week).glob("*.json"))
+                message = f"There is no exercise {exercise!r} in {week}; there are: {', '.join(known)}."
+                raise ValueError(message) from None
+            answers = [answer(week, exercise, namespace, case.inputs, bank.forbid) for case in bank.cases]
+            verdict = judge(bank, answers)
         _show(verdict)
         if not verdict.right:
-            raise CheckFailed(f"{exercise}: {verdict.passed} of {verdict.total} cases right (explained above)")
+            raise CheckFailed(f"{exercise} (explained above)")
 
     return check
+
+
+def _check_artifact(week: str, goal: Goal, namespace: dict[str, Any]) -> Verdict:
+    """Scores what is saved beside the notebook on public data, as a forecast of the official grade."""
+    drives = drives_of(week)
+    name = slug(goal.name).replace("-", "_")
+    try:
+        saved = goal.load(Path.cwd())
+    except ValueError as error:
+        return Verdict(goal.name, "missing", 0, 0, 0.0, goal.points, message=str(error))
+    inputs, key = getattr(drives, f"{name}_public")()
+    raw = answer(week, goal.name, namespace, {**inputs, **saved})
+    return judge_goal(goal, raw, lambda outputs: getattr(drives, f"score_{name}")(inputs, outputs, key), "public data")
 
 
 def _show(verdict: Verdict) -> None:
