@@ -1,0 +1,162 @@
+"""Week 1: how the recurrent network's exercises are exercised.
+
+Every function calls the student's code on one case and returns raw outputs. Gradients are taken under a random upstream
+gradient that comes with the case, except for the exercises that are to be solved without autograd: there the drive takes
+none either.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from course.drives import Student, gradients, set_weights, tracked
+
+WEIGHTS = ("w_ih", "w_hh", "b_ih", "b_hh")
+
+
+def _several(value: Any, exercise: str, names: Sequence[str]) -> list:
+    """The parts of a result that should be a tuple of so many. Raises TypeError, in the student's terms, otherwise."""
+    if not isinstance(value, tuple | list) or len(value) != len(names):
+        got = f"{len(value)} values" if isinstance(value, tuple | list) else f"one {type(value).__name__}"
+        raise TypeError(f"{exercise} should return {len(names)} values, ({', '.join(names)}); yours returned {got}")
+    return list(value)
+
+
+def _gradients_of(outputs: Sequence[Any], upstream: Sequence[Tensor], inputs: dict[str, Tensor]) -> dict[str, Any]:
+    """Named gradients of sum(outputs * upstream); None for all where an output is no tensor of the upstream's shape."""
+    usable = all(
+        isinstance(out, Tensor) and out.shape == up.shape for out, up in zip(outputs, upstream, strict=True)
+    ) and any(out.requires_grad for out in outputs)
+    values = gradients(outputs, upstream, list(inputs.values())) if usable else [None] * len(inputs)
+    return {f"the gradient of {name}": value for name, value in zip(inputs, values, strict=True)}
+
+
+def rnn_step(student: Student, inputs: dict) -> dict:
+    """{"h_next": (B, H)} and the gradients of x, h and the four parameters."""
+    names = ("x", "h", *WEIGHTS)
+    arguments = tracked(*(inputs[name] for name in names))
+    h_next = student.rnn_step(*arguments)
+    return {"h_next": h_next} | _gradients_of([h_next], [inputs["upstream"]], dict(zip(names, arguments, strict=True)))
+
+
+def rnn_forward(student: Student, inputs: dict) -> dict:
+    """{"outputs": (B, T, H), "h_n": (B, H)} and the gradients of x, h0 and the four parameters."""
+    names = ("x", "h0", *WEIGHTS)
+    x, h0, *weights = arguments = tracked(*(inputs[name] for name in names))
+    result = student.rnn_forward(x, inputs["lengths"], h0, *weights)
+    outputs, h_n = _several(result, "rnn_forward", ("outputs", "h_n"))
+    upstream = [inputs["upstream_outputs"], inputs["upstream_h_n"]]
+    return {"outputs": outputs, "h_n": h_n} | _gradients_of(
+        [outputs, h_n], upstream, dict(zip(names, arguments, strict=True))
+    )
+
+
+def rnn_step_backward(student: Student, inputs: dict) -> dict:
+    """The six gradients by name. No gradient is recorded here: the exercise forbids autograd."""
+    names = ("grad_x", "grad_h", "grad_w_ih", "grad_w_hh", "grad_b_ih", "grad_b_hh")
+    arguments = [inputs[name] for name in ("grad_h_next", "x", "h", "h_next", "w_ih", "w_hh")]
+    result = student.rnn_step_backward(*arguments)
+    return dict(zip(names, _several(result, "rnn_step_backward", names), strict=True))
+
+
+def rnn_backward(student: Student, inputs: dict) -> dict:
+    """The six gradients by name. No gradient is recorded here: the exercise forbids autograd."""
+    names = ("grad_x", "grad_h0", "grad_w_ih", "grad_w_hh", "grad_b_ih", "grad_b_hh")
+    arguments = [inputs[name] for name in ("grad_outputs", "x", "h0", "outputs", "w_ih", "w_hh")]
+    result = student.rnn_backward(*arguments)
+    return dict(zip(names, _several(result, "rnn_backward", names), strict=True))
+
+
+def clip_by_global_norm(student: Student, inputs: dict) -> dict:
+    """{"clipped": list, "norm": scalar, "the gradients given": list}; the last as they are after the call."""
+    grads = list(inputs["grads"])
+    result = student.clip_by_global_norm(list(grads), inputs["max_norm"])
+    clipped, norm = _several(result, "clip_by_global_norm", ("clipped", "norm"))
+    return {"clipped": list(clipped), "norm": norm, "the gradients given": grads}
+
+
+def nameclassifier_forward(student: Student, inputs: dict) -> dict:
+    """{"logits": (B, C)} and the gradient of every parameter."""
+    weights = inputs["weights"]
+    model = set_weights(_name_classifier(student, weights), weights)
+    logits = model(inputs["tokens"], inputs["lengths"])
+    return {"logits": logits} | _gradients_of([logits], [inputs["upstream"]], dict(model.named_parameters()))
+
+
+def char_lm_loss(student: Student, inputs: dict) -> dict:
+    """{"loss": scalar} and the gradient of the logits."""
+    (logits,) = tracked(inputs["logits"])
+    loss = student.char_lm_loss(logits, inputs["tokens"], inputs["lengths"])
+    return {"loss": loss} | _gradients_of([loss], [inputs["upstream"]], {"logits": logits})
+
+
+def next_char_probs(student: Student, inputs: dict) -> dict:
+    """{"probs": (B, V)}."""
+    return {"probs": student.next_char_probs(inputs["logits"], inputs["temperature"], inputs["top_k"])}
+
+
+class CaseModel(nn.Module):
+    """A recurrent language model with a case's weights, for `generate` to be tried on whatever else is solved.
+
+    Called as `model(tokens, h0=None)` with tokens (B, T); returns logits (B, T, V) and the last state (B, H).
+    `weights` has embedding (V, H), w_hh (H, H) and output (V, H).
+    """
+
+    def __init__(self, weights: dict[str, Tensor]):
+        super().__init__()
+        for name, value in weights.items():
+            self.register_buffer(name, value)
+
+    def forward(self, tokens: Tensor, h0: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        h = self.embedding.new_zeros(tokens.size(0), self.w_hh.size(0)) if h0 is None else h0
+        states = []
+        for t in range(tokens.size(1)):
+            h = torch.tanh(self.embedding[tokens[:, t]] + h @ self.w_hh.T)
+            states.append(h)
+        return torch.stack(states, dim=1) @ self.output.T, h
+
+
+def generate(student: Student, inputs: dict) -> dict:
+    """{"tokens": (B, T0 + N)}."""
+    model = CaseModel(inputs["weights"])
+    with torch.no_grad():
+        tokens = student.generate(model, inputs["prompt"], inputs["draws"], inputs["temperature"], inputs["top_k"])
+    return {"tokens": tokens}
+
+
+def memory_horizon(student: Student, inputs: dict) -> dict:
+    """{"norms": (T,)}."""
+    arguments = [inputs[name] for name in ("x", "h0", "v", *WEIGHTS)]
+    return {"norms": student.memory_horizon(*arguments)}
+
+
+# ------------------------------------------------------------------------------------------------ trained models
+
+
+def _name_classifier(student: Student, weights: dict[str, Tensor]) -> nn.Module:
+    vocab_size, d_embed = weights["embedding.weight"].shape
+    num_classes, hidden_size = weights["output.weight"].shape
+    return student.NameClassifier(vocab_size, num_classes, d_embed, hidden_size)
+
+
+def names(student: Student, inputs: dict) -> dict:
+    """The trained classifier's {"logits": (N, C)} on the given names: tokens (N, T) int64, lengths (N,)."""
+    weights = inputs["weights"]
+    model = set_weights(_name_classifier(student, weights), weights).eval()
+    with torch.no_grad():
+        return {"logits": model(inputs["tokens"], inputs["lengths"])}
+
+
+def chars(student: Student, inputs: dict) -> dict:
+    """The trained language model's logits on windows of text, and on the same windows with other endings.
+
+    `tokens` and `changed` are (N, T) int64 and agree up to some position. What comes before the change must not depend on
+    it: whoever scores these outputs judges that from {"logits": (N, T, V), "logits on changed": (N, T, V)}.
+    """
+    weights = inputs["weights"]
+    vocab_size, d_embed = weights["embedding.weight"].shape
+    model = set_weights(student.CharRNN(vocab_size, d_embed, weights["weight_hh"].size(0)), weights).eval()
+    with torch.no_grad():
+        return {"logits": model(inputs["tokens"])[0], "logits on changed": model(inputs["changed"])[0]}
