@@ -1,6 +1,9 @@
 """The command `autograder`. Each command is a thin caller of one function elsewhere in this package."""
 
+import json
+import os
 import sys
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -9,7 +12,9 @@ from autograder.week import CourseError, Week, find_root, find_week, weeks_of
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=__doc__)
 
-WeekArgument = Annotated[str, typer.Argument(metavar="WEEK", help="Any unambiguous beginning of a week's name: week01.")]
+WeekArgument = Annotated[
+    str, typer.Argument(metavar="WEEK", help="Any unambiguous beginning of a week's name: week01.")
+]
 
 
 def chosen_weeks(names: list[str] | None, every: bool) -> list[Week]:
@@ -20,6 +25,112 @@ def chosen_weeks(names: list[str] | None, every: bool) -> list[Week]:
     if not names:
         raise CourseError("Name a week (week01), or give --all.")
     return [find_week(root, name) for name in names]
+
+
+WeeksArgument = Annotated[list[str] | None, typer.Argument(metavar="WEEK...", help="Beginnings of weeks' names.")]
+AllOption = Annotated[bool, typer.Option("--all", help="Every week there is.")]
+
+
+@app.command()
+def release(
+    weeks: WeeksArgument = None,
+    every: AllOption = False,
+    check: Annotated[
+        bool, typer.Option("--check", help="Write nothing; exit 1 where a release is out of date.")
+    ] = False,
+) -> None:
+    """Write a week's assignment and public cases, if it can be proved that its checks hold."""
+    from autograder.release import release as build
+    from autograder.validate import validate as prove
+
+    stale = False
+    for week in chosen_weeks(weeks, every):
+        built = build(week)
+        differences = built.differences()
+        if check:
+            stale = stale or bool(differences)
+            typer.echo(f"{week.name}: {'; '.join(differences) if differences else 'up to date'}")
+            continue
+        if not differences:
+            typer.echo(f"{week.name}: up to date")
+            continue
+        proof = prove(
+            week, built, progress=lambda name, week=week: typer.echo(f"{week.name}: validating {name}", err=True)
+        )
+        if not proof.passed:
+            typer.echo("\n".join(proof.all_problems))
+            raise CourseError(f"{week.name} is not released: {len(proof.all_problems)} problems, listed above.")
+        for path in built.write():
+            typer.echo(f"{week.name}: wrote {path.relative_to(week.root)}")
+    if stale:
+        raise typer.Exit(1)
+
+
+@app.command()
+def validate(
+    weeks: WeeksArgument = None,
+    every: AllOption = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object, a list of weeks in it.")] = False,
+    quick: Annotated[
+        bool, typer.Option("--quick", help="Leave out grading the solution and the template in kernels.")
+    ] = False,
+) -> None:
+    """Prove a week's checks; exit 1 where one of them does not hold."""
+    from autograder.validate import kill_matrix
+    from autograder.validate import validate as prove
+
+    proofs = []
+    for week in chosen_weeks(weeks, every):
+        quiet = as_json or not sys.stderr.isatty()
+        tell = (lambda name: None) if quiet else (lambda name, week=week: typer.echo(f"{week.name}: {name}", err=True))
+        proof = prove(week, progress=tell, grade=not quick)
+        proofs.append(proof)
+        if not as_json:
+            numbers = proof.as_json()
+            typer.echo(f"\n{week.name}\n{'=' * len(week.name)}{kill_matrix(proof)}\n")
+            typer.echo("\n".join(f"✗ {problem}" for problem in numbers.pop("problems")))
+            typer.echo("  ".join(f"{key} {value}" for key, value in numbers.items()))
+    if as_json:
+        typer.echo(json.dumps({"weeks": [proof.as_json() for proof in proofs]}, indent=1))
+    if not all(proof.passed for proof in proofs):
+        raise typer.Exit(1)
+
+
+@app.command()
+def doctor() -> None:
+    """Tell what this machine can do: sandbox, GPU, JupyterLab's extensions, versions."""
+    from autograder.doctor import findings
+
+    trouble = False
+    for fine, name, text in findings(find_root()):
+        typer.echo(f"{'✓' if fine else '✗'} {name:<12} {text}")
+        trouble = trouble or not fine
+    if trouble:
+        raise typer.Exit(1)
+
+
+@app.command()
+def lab(
+    week: WeekArgument = "week01",
+    browser: Annotated[bool, typer.Option(help="Open a browser.")] = True,
+    port: Annotated[int, typer.Option(help="The server's port.")] = 8888,
+) -> None:
+    """Open JupyterLab on a released week, with nbgrader's extensions."""
+    from autograder.lab import lab_command
+
+    root = find_root()
+    command = lab_command(find_week(root, week), browser, port)
+    os.chdir(root)
+    os.execv(command[0], command)
+
+
+@app.command()
+def publish(folder: Annotated[Path, typer.Argument(help="An empty or absent folder.")]) -> None:
+    """Write the student-facing repository: everything that git has but solutions/, checked for leaks."""
+    from autograder.publish import publish as write
+
+    count = write(find_root(), folder)
+    typer.echo(f"{count} files in {folder}, no leak found.")
 
 
 def main() -> None:
