@@ -306,10 +306,10 @@ def leaks(week: Week, notebook: NotebookNode, public: list[Path]) -> list[str]:
                 texts.append((str(file.relative_to(week.root) if file.is_relative_to(week.root) else file), text))
     found = []
     for where, text in texts:
-        shown = [line.strip() for line in text.splitlines() if _normal(line) in private]
-        found += [f"{where} has a line of the solution: {line}" for line in shown]
+        squeezed = "".join(text.split())
+        found += [f"{where} has a line of the solution: {line}" for line in sorted(private) if line in squeezed]
         if secret and secret in text:
             found.append(f"{where} has the grader's secret seed")
-        if "BEGIN SOLUTION" in text and "notebook" in where:
+        if "### BEGIN SOLUTION" in text and where.startswith("the notebook"):
             found.append(f"{where} has a solution region")
     return found
