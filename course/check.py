@@ -484,9 +484,15 @@ def checks_for(week: str, cases: Path = CASES) -> Callable[[str], None]:
             verdict = judge(bank, answers)
         _show(verdict)
         if not verdict.right:
-            raise CheckFailed(f"{exercise} (explained above)")
+            raise CheckFailed(_headline(verdict))
 
     return check
+
+
+def _headline(verdict: Verdict) -> str:
+    """One line for the error under the verdict, which is all that nbgrader's Validate dialog shows."""
+    head = _lines(verdict, reveal=False)[0].lstrip("✗○△ ")
+    return " ".join([head, *verdict.named])
 
 
 def _check_artifact(week: str, goal: Goal, namespace: dict[str, Any]) -> Verdict:
