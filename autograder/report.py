@@ -1,0 +1,426 @@
+"""The class report of a week: a page with what to teach next, and CSV files for spreadsheets and for Canvas and Moodle.
+
+Points come from nbgrader's gradebook (so that manual scores and late penalties count), causes from the verdicts. The page
+is one file that asks nothing of any other machine.
+"""
+
+import json
+from collections import Counter
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from functools import cached_property, partial
+from pathlib import Path
+from statistics import median
+from urllib.parse import quote
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
+from nbgrader.api import Gradebook, MissingEntry
+
+from autograder import charts
+from autograder.lms import Score, canvas_rows, moodle_rows, number, write_csv
+from autograder.week import CourseError, Week
+from course.check import Verdict
+from course.drives import slug
+
+# How an exercise of one student ended, in the order of the picture: key (also the colour's name), sign, words.
+OUTCOMES = {
+    "right": ("✓", "right"),
+    "named": ("✗", "wrong, mistake named"),
+    "unnamed": ("?", "wrong, not named"),
+    "error": ("!", "error, too slow or crashed"),
+    "withheld": ("△", "points withheld"),
+    "missing": ("○", "not written"),
+}
+STATUS_OUTCOME = {
+    "passed": "right",
+    "error": "error",
+    "timeout": "error",
+    "crashed": "error",
+    "forbidden": "withheld",
+    "missing": "missing",
+}
+MOST_TO_TEACH = 5
+MOST_UNEXPLAINED = 3
+PROVENANCE = {"isolation": "Isolation", "graded": "Graded", "version": "Version"}
+
+
+@dataclass(frozen=True)
+class Record:
+    """What `autograder grade` keeps of one student beside the points."""
+
+    verdicts: list[Verdict]
+    repairs: list[str] = field(default_factory=list)
+    provenance: dict[str, str] = field(default_factory=dict)
+    failed: str = ""
+
+
+def read_records(root: Path, week: str) -> dict[str, Record]:
+    folder = root / "grading" / "verdicts" / week
+    records = {}
+    for path in sorted(folder.glob("*.json")):
+        tree = json.loads(path.read_text(encoding="utf-8"))
+        verdicts = [
+            Verdict(**{**v, "mistakes": tuple(v["mistakes"]), "named": tuple(v["named"]), "difference": None})
+            for v in tree["verdicts"]
+        ]
+        records[path.stem] = Record(verdicts, tree["repairs"], tree["provenance"], tree.get("failed", ""))
+    return records
+
+
+@dataclass(frozen=True)
+class Column:
+    """A graded cell of the week: an exercise, a trained artifact or (`written`) an answer in words. `id` is its grade id."""
+
+    id: str
+    name: str
+    points: float
+    written: bool = False
+    stretch: bool = False
+    artifact: bool = False
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One student of the roster, or of the submissions, in this week.
+
+    state     "graded", "ungraded" (handed in, no grade yet, or a newer one than the grade), "failed" (could not be graded)
+              or "absent" (nothing handed in)
+    reason    why grading failed, in a sentence
+    points    by grade id; a graded cell whose manual grade is still to come counts what it has
+    manual    points given by hand, by grade id
+    waiting   grade ids that wait for a person
+    """
+
+    student: str
+    last_name: str = ""
+    first_name: str = ""
+    email: str = ""
+    lms_user_id: str = ""
+    state: str = "absent"
+    reason: str = ""
+    points: dict[str, float] = field(default_factory=dict)
+    manual: dict[str, float] = field(default_factory=dict)
+    waiting: tuple[str, ...] = ()
+    penalty: float = 0.0
+    seconds_late: float = 0.0
+    verdicts: dict[str, Verdict] = field(default_factory=dict)
+    record: Record | None = None
+    feedback: str = ""
+
+    @property
+    def name(self) -> str:
+        return " ".join(part for part in (self.first_name, self.last_name) if part) or self.student
+
+    @property
+    def raw(self) -> float:
+        """Points before a late penalty."""
+        return sum(self.points.values())
+
+    @property
+    def score(self) -> float | None:
+        """Points less the late penalty, never below zero, as nbgrader's own export has it; None without a grade."""
+        return max(0.0, self.raw - self.penalty) if self.state == "graded" else None
+
+    @property
+    def days_late(self) -> float:
+        return self.seconds_late / 86400
+
+    def outcome(self, column: Column) -> str:
+        """The key in OUTCOMES of an exercise; "missing" where there is no verdict."""
+        verdict = self.verdicts.get(column.name)
+        if verdict is None:
+            return "missing"
+        return STATUS_OUTCOME.get(verdict.status) or ("named" if verdict.named else "unnamed")
+
+
+@dataclass(frozen=True)
+class NamedMistake:
+    """A mistake that somebody made: who did, and in which exercise. `name` is the bank's word, or empty for a pair."""
+
+    exercise: str
+    name: str
+    message: str
+    students: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class ClassReport:
+    """What there is to tell of a week: its graded cells and an Entry for each student, in the order of their names."""
+
+    week: str
+    columns: list[Column]
+    entries: list[Entry]
+    mistake_names: dict[tuple[str, str], str] = field(default_factory=dict)  # (exercise, message) -> the bank's word
+
+    @property
+    def exercises(self) -> list[Column]:
+        return [column for column in self.columns if not column.written]
+
+    @property
+    def full(self) -> float:
+        """Full marks: without the stretch exercises, whose points are a bonus."""
+        return sum(column.points for column in self.columns if not column.stretch)
+
+    @property
+    def bonus(self) -> float:
+        return sum(column.points for column in self.columns if column.stretch)
+
+    @cached_property
+    def graded(self) -> list[Entry]:
+        return [entry for entry in self.entries if entry.state == "graded"]
+
+    def counts(self, column: Column) -> dict[str, int]:
+        """How many graded students ended the exercise in which way."""
+        return dict(Counter(entry.outcome(column) for entry in self.graded))
+
+    @cached_property
+    def by_difficulty(self) -> list[Column]:
+        """The exercises, those that fewest have right first."""
+        return sorted(self.exercises, key=lambda column: self.counts(column).get("right", 0))
+
+    @cached_property
+    def mistakes(self) -> list[NamedMistake]:
+        """The named mistakes, those of most students first."""
+        who: dict[tuple[str, str], list[str]] = {}
+        for entry in self.graded:
+            for column in self.exercises:
+                verdict = entry.verdicts.get(column.name)
+                for message in verdict.named if verdict else ():
+                    who.setdefault((column.name, message), []).append(entry.student)
+        found = [
+            NamedMistake(exercise, self.mistake_names.get((exercise, message), ""), message, tuple(students))
+            for (exercise, message), students in who.items()
+        ]
+        return sorted(found, key=lambda mistake: -len(mistake.students))
+
+    @cached_property
+    def to_teach(self) -> list[str]:
+        """What to teach next, in sentences: shared named mistakes first, then exercises that many have wrong unnamed."""
+        total = len(self.graded)
+        sentences = [
+            f"{len(m.students)} of {total} students made this mistake in {m.exercise}: {m.message}"
+            for m in self.mistakes
+            if len(m.students) > 1
+        ][:MOST_TO_TEACH]
+        unexplained = {c.name: self.counts(c).get("unnamed", 0) for c in self.exercises if not c.artifact}
+        for name, count in sorted(unexplained.items(), key=lambda item: -item[1])[:MOST_UNEXPLAINED]:
+            if count > 1:
+                sentences.append(
+                    f"{count} of {total} students have {name} wrong in a way that no known mistake explains; "
+                    f"“autograder explain” shows each of them in full."
+                )
+        sentences += [
+            f"{blank} of {total} students did not write {column.name}."
+            for column in self.exercises
+            if not column.artifact and 2 * (blank := self.counts(column).get("missing", 0)) > total > 1
+        ]
+        return sentences
+
+    @cached_property
+    def waiting(self) -> list[tuple[Column, int]]:
+        """The written answers that wait for a person, with how many of each."""
+        found = [(c, sum(c.id in entry.waiting for entry in self.graded)) for c in self.columns if c.written]
+        return [(column, count) for column, count in found if count]
+
+    @cached_property
+    def withheld(self) -> list[tuple[Entry, Column, Verdict]]:
+        """Points withheld for the instructor's decision, which a manual score is."""
+        return [
+            (entry, column, entry.verdicts[column.name])
+            for entry in self.graded
+            for column in self.exercises
+            if entry.outcome(column) == "withheld" and column.id not in entry.manual
+        ]
+
+    def provenance(self, key: str) -> list[tuple[str, int]]:
+        """The values of one field of the provenance, with how many grades bear it, most first."""
+        values = Counter(
+            str(entry.record.provenance.get(key, "unknown")) for entry in self.graded if entry.record is not None
+        )
+        return values.most_common()
+
+
+# ------------------------------------------------------------------------------------------------------ reading
+
+
+def read_report(week: Week) -> ClassReport:
+    """Reads the gradebook and the verdicts of a week. Raises CourseError where there is no gradebook yet."""
+    root = week.root
+    database = root / "grading" / "gradebook.db"
+    if not database.exists():
+        raise CourseError(f"There is no gradebook yet, so nothing to report. Grade first: autograder grade {week.name}")
+    records = read_records(root, week.name)
+    try:
+        with Gradebook(f"sqlite:///{database}") as gradebook:
+            return _read_gradebook(week, gradebook, records)
+    except MissingEntry:
+        message = f"Nothing of {week.name} is in the gradebook yet. Grade first: autograder grade {week.name}"
+        raise CourseError(message) from None
+
+
+def _read_gradebook(week: Week, gradebook: Gradebook, records: dict[str, Record]) -> ClassReport:
+    columns = _columns(week, gradebook)
+    known = {column.id for column in columns}
+    submitted = week.root / "grading" / "submitted"
+    handed_in = {path.parent.name for path in submitted.glob(f"*/{week.name}") if path.is_dir()}
+    submissions = {submission.student_id: submission for submission in gradebook.assignment_submissions(week.name)}
+    students = {student.id: student for student in gradebook.students}
+    entries = []
+    for student in sorted(students.keys() | handed_in):
+        person, submission, record = students.get(student), submissions.get(student), records.get(student)
+        about = {
+            key: getattr(person, key, None) or "" for key in ("last_name", "first_name", "email", "lms_user_id")
+        } | {"student": student, "record": record}
+        if record is not None and record.failed:
+            entries.append(Entry(**about, state="failed", reason=record.failed))
+        elif submission is None or record is None:
+            entries.append(Entry(**about, state="ungraded" if student in handed_in else "absent"))
+        else:
+            grades = {g.name: g for notebook in submission.notebooks for g in notebook.grades if g.name in known}
+            page = week.root / "grading" / "feedback" / student / week.name / f"{week.name}.html"
+            entries.append(
+                Entry(
+                    **about,
+                    state="graded",
+                    points={name: grade.score for name, grade in grades.items()},
+                    manual={name: g.manual_score for name, g in grades.items() if g.manual_score is not None},
+                    waiting=tuple(sorted(name for name, grade in grades.items() if grade.needs_manual_grade)),
+                    penalty=submission.late_submission_penalty or 0.0,
+                    seconds_late=submission.total_seconds_late,
+                    verdicts={verdict.exercise: verdict for verdict in record.verdicts},
+                    feedback=f"../../feedback/{quote(student)}/{week.name}/{week.name}.html" if page.exists() else "",
+                )
+            )
+    entries.sort(key=lambda e: ((e.last_name or e.student).casefold(), e.first_name.casefold(), e.student))
+    names = {(e.name, m.message): m.name for e in week.exercises for m in e.mistakes}
+    return ClassReport(week.name, columns, entries, names)
+
+
+def _columns(week: Week, gradebook: Gradebook) -> list[Column]:
+    """The graded cells in the order of the master notebook. Raises MissingEntry where the week is not in the gradebook."""
+    notebook = gradebook.find_notebook(week.name, week.name)
+    points = {cell.name: cell.max_score for cell in notebook.grade_cells}
+    artifacts = {artifact.name for artifact in week.artifacts}
+    stretch = {item.name for item in [*week.exercises, *week.artifacts] if item.stretch}
+    columns = []
+    for cell in week.master.cells:
+        role = next((role for role in ("check", "written") if role in cell.metadata), None)
+        if role:
+            name = cell.metadata[role]
+            cell_id = f"{role}-{slug(name)}"
+            if cell_id in points:
+                kind = {"written": role == "written", "stretch": name in stretch, "artifact": name in artifacts}
+                columns.append(Column(cell_id, name, points[cell_id], **kind))
+    return columns
+
+
+# ------------------------------------------------------------------------------------------------------ writing
+
+
+def write_report(week: Week) -> Path:
+    """Writes grading/reports/<week>/ (index.html, scores.csv, mistakes.csv, canvas.csv, moodle.csv); returns the folder.
+
+    Raises CourseError where there is nothing to report or the folder cannot be written.
+    """
+    report = read_report(week)
+    folder = week.root / "grading" / "reports" / week.name
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / "index.html").write_text(to_html(report), encoding="utf-8")
+        write_csv(folder / "scores.csv", score_rows(report), bom=True)
+        write_csv(folder / "mistakes.csv", mistake_rows(report), bom=True)
+        scores = [Score(e.student, e.last_name, e.first_name, e.email, e.lms_user_id, e.score) for e in report.entries]
+        write_csv(folder / "canvas.csv", canvas_rows(week.name, report.full, scores))
+        write_csv(folder / "moodle.csv", moodle_rows(week.name, scores))
+    except OSError as error:
+        raise CourseError(f"The report cannot be written to {folder}: {error.strerror}.") from error
+    return folder
+
+
+def score_rows(report: ClassReport) -> Iterable[list]:
+    """One row a student: points by exercise and in all, and, in columns of the same order at the end, how each ended."""
+    columns = report.columns
+    yield [
+        *("student", "last name", "first name", "email", "state"),
+        *(column.name for column in columns),
+        *("points", "late penalty", "points by hand", "total", "full marks", "waiting for a person"),
+        *(f"{column.name}: status" for column in report.exercises),
+    ]
+    for entry in report.entries:
+        graded = entry.state == "graded"
+        yield [
+            *(entry.student, entry.last_name, entry.first_name, entry.email, entry.state),
+            *(number(entry.points.get(column.id)) for column in columns),
+            *(number(value if graded else None) for value in (entry.raw, entry.penalty, sum(entry.manual.values()))),
+            *(number(entry.score), number(report.full)),
+            "; ".join(entry.waiting),
+            *(_status(entry, column) if graded else "" for column in report.exercises),
+        ]
+
+
+def _status(entry: Entry, column: Column) -> str:
+    verdict = entry.verdicts.get(column.name)
+    return verdict.status if verdict else "missing"
+
+
+def mistake_rows(report: ClassReport) -> Iterable[list]:
+    yield ["exercise", "mistake", "students", "of", "what was done", "who"]
+    for mistake in report.mistakes:
+        who = "; ".join(mistake.students)
+        yield [mistake.exercise, mistake.name, len(mistake.students), len(report.graded), mistake.message, who]
+
+
+def to_html(report: ClassReport) -> str:
+    environment = Environment(
+        loader=PackageLoader("autograder"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters["number"] = number
+    template = environment.get_template("report.html.j2")
+    graded = report.graded
+    return template.render(
+        report=report,
+        outcomes=OUTCOMES,
+        counts={state: [e for e in report.entries if e.state == state] for state in ("ungraded", "failed", "absent")},
+        middle=median(entry.raw for entry in graded) if graded else None,
+        late=[entry for entry in graded if entry.seconds_late > 0],
+        pictures=_pictures(report) if graded else {},
+        provenance=PROVENANCE,
+    )
+
+
+def _pictures(report: ClassReport) -> dict[str, Markup]:
+    scores = [entry.raw for entry in report.graded]
+    total = len(scores)
+    hardest = report.by_difficulty
+    counts = [report.counts(column) for column in hardest]
+    seen = {key for count in counts for key in count}
+    legend = [(key, words) for key, (_, words) in OUTCOMES.items() if key in seen]
+    told = [f"{c.name} {count.get('right', 0)} right" for c, count in zip(hardest, counts, strict=True)]
+    drawn: dict[str, tuple[str, Callable]] = {
+        "scores": (
+            f"Histogram of {total} scores out of {number(report.full)}: lowest {number(min(scores))}, "
+            f"median {number(median(scores))}, highest {number(max(scores))}.",
+            partial(charts.histogram, scores, report.full),
+        ),
+        "exercises": (
+            f"Bars of how {total} students did in each exercise, hardest first: {'; '.join(told)}.",
+            partial(charts.stacked, [column.name for column in hardest], counts, legend),
+        ),
+    }
+    if report.mistakes:
+        most = [f"{len(m.students)} students, {m.exercise}: {m.message}" for m in report.mistakes]
+        drawn["mistakes"] = (
+            f"Bars of how many students made each named mistake. {' '.join(most)}",
+            partial(
+                charts.counted,
+                [f"{m.exercise}: {m.message}" for m in report.mistakes],
+                [len(m.students) for m in report.mistakes],
+                len(report.mistakes[0].students),
+            ),
+        )
+    return {name: charts.picture(name, alt, draw) for name, (alt, draw) in drawn.items()}
