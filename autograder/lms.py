@@ -4,8 +4,8 @@ Canvas: the importer (instructure/canvas-lms, lib/gradebook_importer.rb) wants `
 `SIS User ID`, `SIS Login ID` and `Section` in this order, then one column an assignment; a row whose first field holds
 "Points Possible" gives the assignments' points. A student is found by ID (a number of Canvas's own), then by SIS User ID,
 SIS Login ID and at last by name. A wrong number in ID would give the score to somebody else, so ID is filled in only from
-the roster's `lms_user_id`, where that is a number; the roster's own id goes into both SIS columns. An assignment of the same title is updated, otherwise a new one is
-offered; an empty score means none.
+the roster's `lms_user_id`, where that is a number; the roster's own id goes into both SIS columns. An assignment of the
+same title is updated, otherwise a new one is offered; an empty score means none.
 
 Moodle: the importer (moodle/moodle, grade/import/csv; docs.moodle.org/en/Grade_import) asks which column identifies the
 student (username, email address, which is case-sensitive, or ID number) and what each other column is; the header of a

@@ -4,7 +4,6 @@ Points come from nbgrader's gradebook (so that manual scores and late penalties 
 is one file that asks nothing of any other machine.
 """
 
-import json
 from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
@@ -17,8 +16,9 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 from nbgrader.api import Gradebook, MissingEntry
 
-from autograder import charts
+from autograder import charts, verdicts
 from autograder.lms import Score, canvas_rows, moodle_rows, number, write_csv
+from autograder.verdicts import Record
 from autograder.week import CourseError, Week
 from course.check import Verdict
 from course.drives import slug
@@ -43,29 +43,6 @@ STATUS_OUTCOME = {
 MOST_TO_TEACH = 5
 MOST_UNEXPLAINED = 3
 PROVENANCE = {"isolation": "Isolation", "graded": "Graded", "version": "Version"}
-
-
-@dataclass(frozen=True)
-class Record:
-    """What `autograder grade` keeps of one student beside the points."""
-
-    verdicts: list[Verdict]
-    repairs: list[str] = field(default_factory=list)
-    provenance: dict[str, str] = field(default_factory=dict)
-    failed: str = ""
-
-
-def read_records(root: Path, week: str) -> dict[str, Record]:
-    folder = root / "grading" / "verdicts" / week
-    records = {}
-    for path in sorted(folder.glob("*.json")):
-        tree = json.loads(path.read_text(encoding="utf-8"))
-        verdicts = [
-            Verdict(**{**v, "mistakes": tuple(v["mistakes"]), "named": tuple(v["named"]), "difference": None})
-            for v in tree["verdicts"]
-        ]
-        records[path.stem] = Record(verdicts, tree["repairs"], tree["provenance"], tree.get("failed", ""))
-    return records
 
 
 @dataclass(frozen=True)
@@ -250,7 +227,8 @@ def read_report(week: Week) -> ClassReport:
     database = root / "grading" / "gradebook.db"
     if not database.exists():
         raise CourseError(f"There is no gradebook yet, so nothing to report. Grade first: autograder grade {week.name}")
-    records = read_records(root, week.name)
+    students = [path.stem for path in verdicts.folder_of(root, week.name).glob("[!.]*.json")]
+    records = {student: verdicts.read(root, week.name, student) for student in students}
     try:
         with Gradebook(f"sqlite:///{database}") as gradebook:
             return _read_gradebook(week, gradebook, records)
@@ -259,7 +237,7 @@ def read_report(week: Week) -> ClassReport:
         raise CourseError(message) from None
 
 
-def _read_gradebook(week: Week, gradebook: Gradebook, records: dict[str, Record]) -> ClassReport:
+def _read_gradebook(week: Week, gradebook: Gradebook, records: dict[str, Record | None]) -> ClassReport:
     columns = _columns(week, gradebook)
     known = {column.id for column in columns}
     submitted = week.root / "grading" / "submitted"

@@ -1,10 +1,9 @@
 """The class report, from a real gradebook and verdict files of a small made-up week."""
 
 import csv
-import json
 import re
-from dataclasses import asdict
-from datetime import UTC, datetime, timedelta
+import shutil
+from datetime import datetime, timedelta
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -13,6 +12,7 @@ from nbgrader.api import Gradebook
 
 from autograder.lms import Score, canvas_rows, moodle_rows, number, safe
 from autograder.report import read_report, write_report
+from autograder.verdicts import Record, write
 from autograder.week import CourseError, Week
 from course.check import Verdict
 
@@ -50,9 +50,18 @@ def week(tmp_path: Path) -> Week:
     return Week(folder)
 
 
+@pytest.fixture(scope="module")
+def empty_gradebook(tmp_path_factory) -> Path:
+    """Copied by every test: nbgrader takes seconds to make one."""
+    path = tmp_path_factory.mktemp("empty") / "gradebook.db"
+    Gradebook(f"sqlite:///{path}").close()
+    return path
+
+
 @pytest.fixture
-def gradebook(week: Week):
+def gradebook(week: Week, empty_gradebook: Path):
     (week.root / "grading").mkdir()
+    shutil.copy(empty_gradebook, week.root / "grading")
     with Gradebook(f"sqlite:///{week.root}/grading/gradebook.db") as gradebook:
         gradebook.add_assignment(WEEK, duedate=DUE)
         gradebook.add_notebook(WEEK, WEEK)
@@ -83,14 +92,8 @@ def add(week: Week, gradebook: Gradebook, student: str, verdicts: list[Verdict],
     for notebook in submission.notebooks:
         notebook.late_submission_penalty = 1.5 if late else 0.0
     gradebook.db.commit()
-    record = {
-        "verdicts": [asdict(each) for each in verdicts],
-        "repairs": [],
-        "provenance": {"isolation": "plain process", "graded": "2026-03-03", "version": "0.1"},
-    }
-    path = week.root / "grading" / "verdicts" / WEEK / f"{student}.json"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(record), encoding="utf-8")
+    provenance = {"isolation": "plain process", "graded": "2026-03-03", "version": "0.1"}
+    write(week.root, WEEK, student, Record(verdicts, [], provenance))
     return grades
 
 
@@ -224,11 +227,11 @@ def test_number(value, text):
     assert number(value) == text
 
 
-def test_nothing_graded_is_one_clear_sentence(week):
+def test_nothing_graded_is_one_clear_sentence(week, empty_gradebook):
     with pytest.raises(CourseError, match="no gradebook yet"):
         read_report(week)
     assert not (week.root / "grading").exists()
     (week.root / "grading").mkdir()
-    Gradebook(f"sqlite:///{week.root}/grading/gradebook.db").close()
+    shutil.copy(empty_gradebook, week.root / "grading")
     with pytest.raises(CourseError, match="Nothing of week09_toy is in the gradebook"):
         read_report(week)
