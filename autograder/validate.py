@@ -7,14 +7,20 @@ the same `grade_notebook` as every submission, and score full marks and nothing.
 """
 
 import math
+import shutil
+import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from itertools import combinations
+from pathlib import Path
 from typing import Any
 
 from autograder.bank import PUBLIC_SEED, make_bank, measured_answers
 from autograder.exercise import Exercise
+from autograder.grade import grade_notebook
 from autograder.release import Release, leaks, release
+from autograder.settings import load_settings
+from autograder.submission import filled, write_submission
 from autograder.week import CourseError, Week
 from course.check import Bank, compare, judge
 
@@ -212,17 +218,28 @@ def _refute(proof: ExerciseProof, bank: Bank, seed: str) -> None:
 
 def _grade_both(proof: Proof, built: Release) -> None:
     """The solution and the template as submissions, in real kernels: full marks and nothing."""
-    from autograder.selfgrade import grade_solution_and_template
-
-    solution, template = grade_solution_and_template(proof.week, built)
-    for what, verdicts in (("solution", solution), ("template", template)):
-        points = sum(verdict.points for verdict in verdicts)
-        setattr(proof, f"{what}_points", points)
-        for verdict in verdicts:
-            if what == "solution" and not verdict.right:
-                proof.problems.append(f"the solution, graded as a submission, fails {verdict.to_text(reveal=True)}")
-            if what == "template" and (verdict.right or verdict.points):
-                proof.problems.append(f"the untouched template passes {verdict.exercise}")
+    week, settings = proof.week, load_settings(proof.week.root)
+    solution = filled(built.notebook, {exercise.name: week.solution(exercise.name) for exercise in week.exercises})
+    with tempfile.TemporaryDirectory() as scratch:
+        banks, released = Path(scratch) / "banks", Path(scratch) / "release"
+        banks.mkdir()
+        for bank in built.banks:
+            bank.save(banks)
+        release_path = write_submission(released, built.notebook, week.name)
+        for what, notebook in (("solution", solution), ("template", built.notebook)):
+            folder = Path(scratch) / what
+            path = write_submission(folder, notebook, week.name)
+            if what == "solution" and (week.folder / "artifacts").is_dir():
+                shutil.copytree(week.folder / "artifacts", folder, dirs_exist_ok=True)
+            verdicts = grade_notebook(path, release_path, week, banks, settings.isolation).verdicts
+            setattr(proof, f"{what}_points", sum(verdict.points for verdict in verdicts))
+            for verdict in verdicts:
+                if what == "solution" and not verdict.right:
+                    proof.problems.append(
+                        f"the solution, graded as a submission, fails: {verdict.to_text(reveal=True)}"
+                    )
+                if what == "template" and (verdict.right or verdict.points):
+                    proof.problems.append(f"the untouched template passes {verdict.exercise}")
 
 
 def kill_matrix(proof: Proof) -> str:
