@@ -191,11 +191,12 @@ class CharRNN(nn.Module):
 
     def forward(self, tokens: Tensor, h0: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """tokens (B, T) int64, h0 (B, H), zeros if None. Returns logits (B, T, V) and the last state h_n (B, H)."""
-        x = self.embedding(tokens)
+        B, T = tokens.shape
         if h0 is None:
-            h0 = x.new_zeros(x.size(0), self.weight_hh.size(0))
-        lengths = torch.full((x.size(0),), x.size(1), device=x.device)  # no padding
-        outputs, h_n = rnn_forward(x, lengths, h0, self.weight_ih, self.weight_hh, self.bias_ih, self.bias_hh)
+            h0 = self.weight_hh.new_zeros(B, self.weight_hh.size(0))
+        lengths = torch.full((B,), T, device=tokens.device)  # no padding
+        weights = self.weight_ih, self.weight_hh, self.bias_ih, self.bias_hh
+        outputs, h_n = rnn_forward(self.embedding(tokens), lengths, h0, *weights)
         return self.output(outputs), h_n
 
 
