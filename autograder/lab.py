@@ -1,7 +1,6 @@
 """JupyterLab on a released week: the student's seat, with nbgrader's extensions working."""
 
 import os
-import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -12,25 +11,28 @@ WORK = Path("grading/work")
 
 
 def prepare(week: Week) -> Path:
-    """Puts the week into the exchange (so that the assignment list shows it) and a copy into grading/work/.
+    """Puts the week into nbgrader's exchange and fetches it from there into grading/work/, as a student would.
 
-    A copy that is there already, a student's work, is left alone. Returns the notebook's path relative to the root.
-    Raises CourseError where the week is not released or nbgrader refuses.
+    What was fetched before, a student's work, is left alone. Returns the notebook's path relative to the root. Raises
+    CourseError where the week is not released or nbgrader refuses.
     """
-    released = week.root / "assignments" / week.name / f"{week.name}.ipynb"
-    if not released.exists():
+    if not (week.root / "assignments" / week.name / f"{week.name}.ipynb").exists():
         raise CourseError(f"{week.name} is not released; run `autograder release {week.name}` first.")
-    (week.root / "grading" / "exchange").mkdir(parents=True, exist_ok=True)
-    (week.root / "grading" / "exchange").chmod(0o777)
-    command = [sys.executable, "-m", "nbgrader", "release_assignment", week.name, "--force"]
+    exchange = week.root / "grading" / "exchange"
+    exchange.mkdir(parents=True, exist_ok=True)
+    exchange.chmod(0o777)  # nbgrader refuses an exchange that students cannot write
+    _nbgrader(week, "release_assignment", week.name, "--force")
+    if not (week.root / WORK / week.name).exists():
+        (week.root / WORK).mkdir(parents=True, exist_ok=True)
+        _nbgrader(week, "fetch_assignment", week.name)
+    return WORK / week.name / f"{week.name}.ipynb"
+
+
+def _nbgrader(week: Week, *arguments: str) -> None:
+    command = [sys.executable, "-m", "nbgrader", *arguments]
     done = subprocess.run(command, cwd=week.root, capture_output=True, text=True)
     if done.returncode:
-        raise CourseError(f"nbgrader cannot put {week.name} into the exchange: {done.stderr.strip().splitlines()[-1]}")
-    copy = WORK / week.name / released.name
-    if not (week.root / copy).exists():
-        (week.root / copy).parent.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(released, week.root / copy)
-    return copy
+        raise CourseError(f"nbgrader {arguments[0]} fails for {week.name}: {done.stderr.strip().splitlines()[-1]}")
 
 
 def lab_command(week: Week, browser: bool = True, port: int = 8888) -> list[str]:
