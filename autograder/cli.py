@@ -97,6 +97,29 @@ def validate(
 
 
 @app.command()
+def grade(
+    week: WeekArgument,
+    submissions: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Import these first: one folder a student, a notebook in each.")
+    ] = None,
+    student: Annotated[str | None, typer.Option(help="Grade this student only.")] = None,
+    jobs: Annotated[int | None, typer.Option(min=1, help="Submissions graded at the same time.")] = None,
+    isolation: Annotated[
+        str | None, typer.Option(help="`bubblewrap`, or `process`, which is not a sandbox and says so.")
+    ] = None,
+) -> None:
+    """Grade a week's submissions; write gradebook, graded notebooks and feedback."""
+    from autograder.batch import grade_week, table
+
+    rows = grade_week(find_week(find_root(), week), submissions, student, jobs, isolation)
+    typer.echo(table(rows))
+    lost = [row.student for row in rows if row.lost]
+    if lost:
+        typer.echo(f"autograder: {len(lost)} of {len(rows)} submissions in trouble: {', '.join(lost)}.", err=True)
+        raise typer.Exit(1)
+
+
+@app.command()
 def doctor() -> None:
     """Tell what this machine can do: sandbox, GPU, JupyterLab's extensions, versions."""
     from autograder.doctor import findings

@@ -25,7 +25,7 @@ from course.codec import Failure
 
 MAX_OUTPUT = 512 * 1024  # characters of one cell's outputs that are kept while it runs
 GRACE = 5.0  # seconds that an interrupted kernel has to come back
-PREPARE = "exit = quit = __import__('sys').exit"  # IPython's own end the kernel after the cell, without an error
+PREPARE = "from sys import exit, exit as quit"  # IPython's own end the kernel after the cell, without an error
 
 TIMEOUT_MESSAGE = "It was stopped after {seconds:g} seconds. Is there a loop that does not end?"
 CRASH_MESSAGE = "It ended the Python process: a crash, out of memory, or a call such as os._exit."

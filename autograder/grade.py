@@ -148,10 +148,8 @@ async def _grade_exercise(
 def _cell_failed(outcome: Outcome) -> dict[str, str]:
     """Status and message of an exercise whose name is not defined because its own cell did not get through."""
     if outcome.status == "error":
-        return {
-            "status": "error",
-            "message": f"The cell with your solution stops with {outcome.name}: {outcome.message}",
-        }
+        what = re.sub(r"\(\d+\.py, line (\d+)\)", r"(line \1)", f"{outcome.name}: {outcome.message}")
+        return {"status": "error", "message": f"The cell with your solution stops with {what}"}
     return {"status": outcome.status, "message": f"The cell with your solution did not get through. {outcome.message}"}
 
 

@@ -2,9 +2,12 @@
 
 import hashlib
 import os
+import platform
 import secrets
 import shutil
 import tempfile
+from datetime import UTC, datetime
+from importlib.metadata import version
 from pathlib import Path
 
 import torch
@@ -49,6 +52,22 @@ def checks_version(week: Week) -> str:
     for path in [*files, Path(autograder.bank.__file__)]:
         digest.update(path.name.encode() + b"\0" + path.read_bytes() + b"\0")
     return digest.hexdigest()[:16]
+
+
+def provenance_of(week: Week, isolation: str) -> dict[str, str]:
+    """What a verdict was reached with, kept beside it: versions, the seed's fingerprint, machine, time."""
+    return {
+        "week": week.name,
+        "checks": checks_version(week),
+        "seed": fingerprint(secret_seed(week.root)),
+        "isolation": "bubblewrap" if isolation == "bubblewrap" else "none (not a sandbox)",
+        "version": version("rnn-to-transformers"),
+        "torch": torch.__version__,
+        "nbgrader": version("nbgrader"),
+        "python": platform.python_version(),
+        "machine": f"{platform.system()} {platform.machine()}",
+        "graded": datetime.now(UTC).isoformat(timespec="seconds"),
+    }
 
 
 def hidden_banks(week: Week) -> Path:
