@@ -4,6 +4,7 @@ Points come from nbgrader's gradebook (so that manual scores and late penalties 
 is one file that asks nothing of any other machine.
 """
 
+import os
 from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
@@ -15,8 +16,11 @@ from urllib.parse import quote
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 from nbgrader.api import Gradebook, MissingEntry
+from nbgrader.coursedir import CourseDirectory
 
 from autograder import charts, verdicts
+from autograder.batch import submitted_folders
+from autograder.gradebook import course_directory
 from autograder.lms import Score, canvas_rows, moodle_rows, number, write_csv
 from autograder.verdicts import Record
 from autograder.week import CourseError, Week
@@ -42,7 +46,14 @@ STATUS_OUTCOME = {
 }
 MOST_TO_TEACH = 5
 MOST_UNEXPLAINED = 3
-PROVENANCE = {"isolation": "Isolation", "graded": "Graded", "version": "Version"}
+PROVENANCE = {
+    "graded": "Graded",
+    "isolation": "Isolation",
+    "version": "Version of the grader",
+    "checks": "Checks",
+    "torch": "PyTorch",
+    "machine": "Machine",
+}
 
 
 @dataclass(frozen=True)
@@ -223,29 +234,30 @@ class ClassReport:
 
 def read_report(week: Week) -> ClassReport:
     """Reads the gradebook and the verdicts of a week. Raises CourseError where there is no gradebook yet."""
-    root = week.root
-    database = root / "grading" / "gradebook.db"
-    if not database.exists():
+    directory = course_directory(week.root)
+    database = Path(directory.db_url.removeprefix("sqlite:///"))
+    if directory.db_url.startswith("sqlite:///") and not database.exists():
         raise CourseError(f"There is no gradebook yet, so nothing to report. Grade first: autograder grade {week.name}")
-    students = [path.stem for path in verdicts.folder_of(root, week.name).glob("[!.]*.json")]
-    records = {student: verdicts.read(root, week.name, student) for student in students}
+    students = [path.stem for path in verdicts.folder_of(week.root, week.name).glob("[!.]*.json")]
+    records = {student: verdicts.read(week.root, week.name, student) for student in students}
     try:
-        with Gradebook(f"sqlite:///{database}") as gradebook:
-            return _read_gradebook(week, gradebook, records)
+        with Gradebook(directory.db_url) as gradebook:
+            return _read_gradebook(week, gradebook, directory, records)
     except MissingEntry:
         message = f"Nothing of {week.name} is in the gradebook yet. Grade first: autograder grade {week.name}"
         raise CourseError(message) from None
 
 
-def _read_gradebook(week: Week, gradebook: Gradebook, records: dict[str, Record | None]) -> ClassReport:
+def _read_gradebook(
+    week: Week, gradebook: Gradebook, directory: CourseDirectory, records: dict[str, Record | None]
+) -> ClassReport:
     columns = _columns(week, gradebook)
     known = {column.id for column in columns}
-    submitted = week.root / "grading" / "submitted"
-    handed_in = {path.parent.name for path in submitted.glob(f"*/{week.name}") if path.is_dir()}
+    handed_in = submitted_folders(week)
     submissions = {submission.student_id: submission for submission in gradebook.assignment_submissions(week.name)}
     students = {student.id: student for student in gradebook.students}
     entries = []
-    for student in sorted(students.keys() | handed_in):
+    for student in sorted(students.keys() | handed_in.keys()):
         person, submission, record = students.get(student), submissions.get(student), records.get(student)
         about = {
             key: getattr(person, key, None) or "" for key in ("last_name", "first_name", "email", "lms_user_id")
@@ -256,18 +268,20 @@ def _read_gradebook(week: Week, gradebook: Gradebook, records: dict[str, Record 
             entries.append(Entry(**about, state="ungraded" if student in handed_in else "absent"))
         else:
             grades = {g.name: g for notebook in submission.notebooks for g in notebook.grades if g.name in known}
-            page = week.root / "grading" / "feedback" / student / week.name / f"{week.name}.html"
+            page = Path(directory.format_path(directory.feedback_directory, student, week.name)) / f"{week.name}.html"
             entries.append(
                 Entry(
                     **about,
                     state="graded",
                     points={name: grade.score for name, grade in grades.items()},
                     manual={name: g.manual_score for name, g in grades.items() if g.manual_score is not None},
-                    waiting=tuple(sorted(name for name, grade in grades.items() if grade.needs_manual_grade)),
+                    waiting=tuple(
+                        sorted(n for n, g in grades.items() if g.needs_manual_grade and g.manual_score is None)
+                    ),
                     penalty=submission.late_submission_penalty or 0.0,
                     seconds_late=submission.total_seconds_late,
                     verdicts={verdict.exercise: verdict for verdict in record.verdicts},
-                    feedback=f"../../feedback/{quote(student)}/{week.name}/{week.name}.html" if page.exists() else "",
+                    feedback=quote(os.path.relpath(page, folder_of(week))) if page.exists() else "",
                 )
             )
     entries.sort(key=lambda e: ((e.last_name or e.student).casefold(), e.first_name.casefold(), e.student))
@@ -296,13 +310,18 @@ def _columns(week: Week, gradebook: Gradebook) -> list[Column]:
 # ------------------------------------------------------------------------------------------------------ writing
 
 
+def folder_of(week: Week) -> Path:
+    """Where a week's report is written."""
+    return week.root / "grading" / "reports" / week.name
+
+
 def write_report(week: Week) -> Path:
     """Writes grading/reports/<week>/ (index.html, scores.csv, mistakes.csv, canvas.csv, moodle.csv); returns the folder.
 
     Raises CourseError where there is nothing to report or the folder cannot be written.
     """
     report = read_report(week)
-    folder = week.root / "grading" / "reports" / week.name
+    folder = folder_of(week)
     try:
         folder.mkdir(parents=True, exist_ok=True)
         (folder / "index.html").write_text(to_html(report), encoding="utf-8")

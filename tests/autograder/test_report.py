@@ -15,6 +15,7 @@ from autograder.report import read_report, write_report
 from autograder.verdicts import Record, write
 from autograder.week import CourseError, Week
 from course.check import Verdict
+from tests.conftest import ROOT
 
 WEEK = "week09_toy"
 POINTS = {"check-add": 4.0, "check-scale": 6.0, "check-extra": 2.0, "written-why": 3.0}
@@ -24,7 +25,7 @@ DUE = datetime(2026, 3, 2, 12)
 
 @pytest.fixture
 def week(tmp_path: Path) -> Week:
-    (tmp_path / "nbgrader_config.py").touch()
+    shutil.copy(ROOT / "nbgrader_config.py", tmp_path)
     folder = tmp_path / "solutions" / WEEK
     folder.mkdir(parents=True)
     (folder / f"{WEEK}.py").write_text(
@@ -60,7 +61,7 @@ def empty_gradebook(tmp_path_factory) -> Path:
 
 @pytest.fixture
 def gradebook(week: Week, empty_gradebook: Path):
-    (week.root / "grading").mkdir()
+    (week.root / "grading").mkdir(exist_ok=True)
     shutil.copy(empty_gradebook, week.root / "grading")
     with Gradebook(f"sqlite:///{week.root}/grading/gradebook.db") as gradebook:
         gradebook.add_assignment(WEEK, duedate=DUE)
@@ -230,8 +231,8 @@ def test_number(value, text):
 def test_nothing_graded_is_one_clear_sentence(week, empty_gradebook):
     with pytest.raises(CourseError, match="no gradebook yet"):
         read_report(week)
-    assert not (week.root / "grading").exists()
-    (week.root / "grading").mkdir()
+    assert not (week.root / "grading" / "reports").exists()
+    (week.root / "grading").mkdir(exist_ok=True)
     shutil.copy(empty_gradebook, week.root / "grading")
     with pytest.raises(CourseError, match="Nothing of week09_toy is in the gradebook"):
         read_report(week)

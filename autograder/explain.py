@@ -1,0 +1,218 @@
+"""For instructors only: one exercise of one student on the hidden cases, with both answers in full."""
+
+import tempfile
+import textwrap
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from jupyter_core.utils import run_sync
+from nbformat import NotebookNode
+from torch import Tensor
+
+from autograder.engine import Run
+from autograder.exercise import Artifact, Exercise
+from autograder.grade import read_release
+from autograder.hidden import hidden_banks
+from autograder.kernel.provisioner import require
+from autograder.repair import Unreadable, exercise, find_notebook, read_notebook, repair, role
+from autograder.settings import load_settings
+from autograder.week import CourseError, Week
+from course.check import Bank, Case, Verdict, compare, is_floating, judge, judge_goal, leaves, measured
+from course.codec import Failure
+from course.drives import measure_of
+
+MOST_VALUES = 200  # of one tensor; a larger one is printed with its middle left out
+NOT_RUN = ("check", "experiment", "look")
+
+
+@dataclass(frozen=True)
+class Attempt:
+    """What a student's code answers to an exercise's hidden cases, as it was run now.
+
+    `answers` are raw, one for each case of `bank` in its order. `own` are the code cells that the student added before the
+    exercise's check, in their order.
+    """
+
+    student: str
+    exercise: Exercise
+    source: str
+    own: list[str]
+    bank: Bank
+    answers: list[Any]
+
+    @property
+    def verdict(self) -> Verdict:
+        return judge(self.bank, self.answers)
+
+
+def submission_of(week: Week, student: str) -> Path:
+    """The notebook that a student handed in. Raises CourseError where there is none."""
+    folder = week.root / "grading" / "submitted" / student / week.name
+    path = find_notebook(folder, week.name) if folder.is_dir() else None
+    if path is None:
+        known = sorted(path.parent.name for path in (week.root / "grading" / "submitted").glob(f"*/{week.name}"))
+        handed_in = f"it has a submission of {', '.join(known)}" if known else "nobody handed it in"
+        raise CourseError(f"There is no notebook of {student!r} for {week.name}; {handed_in}.")
+    return path
+
+
+def attempt(week: Week, student: str, name: str, isolation: str | None = None) -> Attempt:
+    """Runs a student's notebook up to the check of an exercise, and the exercise on the hidden cases.
+
+    Raises CourseError where there is nothing to run.
+    """
+    chosen = week.exercise(name)
+    bank = Bank.load(hidden_banks(week), chosen.name)
+    cases = [case.inputs for case in bank.cases]
+    notebook, answers = _answers(week, student, chosen, cases, chosen.forbid, isolation)
+    return Attempt(student, chosen, _source(notebook, chosen.name), _own(notebook, chosen.name), bank, answers)
+
+
+def _answers(
+    week: Week,
+    student: str,
+    item: Exercise | Artifact,
+    cases: Sequence[dict],
+    forbid: Sequence[str],
+    isolation: str | None,
+) -> tuple[NotebookNode, list[Any]]:
+    settings = load_settings(week.root)
+    isolation = isolation or settings.isolation
+    require(isolation)
+    released = read_release(week.root / "assignments" / week.name / f"{week.name}.ipynb")
+    try:
+        notebook = repair(read_notebook(submission_of(week, student)), released).notebook
+    except Unreadable as error:
+        raise CourseError(f"The submission of {student} cannot be explained: {error}") from None
+
+    async def answers() -> list[Any]:
+        async with Run(isolation, Path(folder).resolve(), settings.cell_timeout) as run:
+            for cell in _before(notebook, item.name):
+                await run.cell(cell.source, [])
+            return await run.answers(week.name, item.name, cases, item.timeout, forbid)
+
+    with tempfile.TemporaryDirectory(prefix="explain-") as folder:
+        return notebook, run_sync(answers)()
+
+
+def _before(notebook: NotebookNode, name: str) -> Iterator[NotebookNode]:
+    """The cells that are run before an exercise's check. Raises CourseError where the release has no such check."""
+    for cell in notebook.cells:
+        if role(cell) == "check" and exercise(cell) == name:
+            return
+        if cell.cell_type == "code" and role(cell) not in NOT_RUN:
+            yield cell
+    raise CourseError(f"The released notebook has no check of {name}. Make it anew: autograder release")
+
+
+def _source(notebook: NotebookNode, name: str) -> str:
+    return next(cell.source for cell in notebook.cells if role(cell) == "solution" and exercise(cell) == name)
+
+
+def _own(notebook: NotebookNode, name: str) -> list[str]:
+    return [cell.source for cell in _before(notebook, name) if not role(cell)]
+
+
+# ------------------------------------------------------------------------------------------------------ in words
+
+
+def explain(week: Week, student: str, name: str, isolation: str | None = None) -> str:
+    """Why an exercise of a student was refused, or not: the code, and for each case both answers in full.
+
+    Raises CourseError for an unknown student or exercise.
+    """
+    artifact = next((item for item in week.artifacts if name in (item.name, item.slug)), None)
+    if artifact is not None:
+        return _explain_artifact(week, student, artifact, isolation)
+    return told(attempt(week, student, name, isolation))
+
+
+def told(tried: Attempt) -> str:
+    """An attempt in words."""
+    lines = [f"{tried.exercise.name} of {tried.student} in {tried.bank.week}, on the hidden cases, run just now", ""]
+    lines += [tried.verdict.to_text(), "", "The cell as handed in:", *_indented(tried.source or "(empty)")]
+    for number, (case, raw) in enumerate(zip(tried.bank.cases, tried.answers, strict=True), 1):
+        lines += [
+            "",
+            f"Case {number} of {len(tried.answers)}: {case.kind}",
+            *_indented("\n".join(_case(tried, case, raw))),
+        ]
+    return "\n".join(lines) + "\n"
+
+
+def _case(tried: Attempt, case: Case, raw: Any) -> Iterator[str]:
+    bank = tried.bank
+    value = measured(measure_of(bank.week, bank.exercise), case.inputs, raw)
+    difference = compare(case.answer, value, case.tolerance)
+    yield from _listed("inputs     ", [f"{path} {_form(leaf)}" for path, leaf in leaves(case.inputs)])
+    floating = [path or "the answer" for path, leaf in leaves(case.answer) if is_floating(leaf)]
+    allowed = [f"{path} ±{limit:.3g}" for path, limit in zip(floating, case.tolerance, strict=True)]
+    yield from _listed("tolerance  ", allowed or ["none: the answer has no floating-point part"])
+    also = [i for i, other in enumerate(case.accepted, 1) if compare(other, value, case.tolerance).agrees]
+    if difference.agrees:
+        yield f"right: the largest error is {difference.ratio:.3g} of the tolerance"
+    elif also:
+        yield f"right: it agrees with accepted answer {also[0]}"
+    else:
+        place = f" at {difference.place}" if difference.place else ""
+        yield f"refused: the largest error is {difference.ratio:.4g} times the tolerance; first off{place}: {difference.note}"
+        if difference.expected:
+            yield f"           theirs {difference.got}, right {difference.expected}"
+    agreeing = [name for name, answer in case.mistakes.items() if compare(answer, value, case.tolerance).agrees]
+    yield f"mistakes that answer the same: {', '.join(agreeing) or 'none'}"
+    yield "theirs"
+    yield from _indented(_printed(value))
+    yield "right"
+    yield from _indented(_printed(case.answer))
+
+
+def _explain_artifact(week: Week, student: str, artifact: Artifact, isolation: str | None) -> str:
+    try:
+        saved = artifact.load(submission_of(week, student).parent)
+    except ValueError as error:
+        return f"{artifact.name} of {student} in {week.name}: {error}\n"
+    inputs, key = artifact.inputs(week.heldout)
+    _, [raw] = _answers(week, student, artifact, [{**inputs, **saved}], [], isolation)
+    verdict = judge_goal(artifact, raw, lambda outputs: artifact.score(inputs, outputs, key), artifact.where)
+    limits = "; ".join(f"{limit:g} gives {points:g}" for limit, points in artifact.thresholds)
+    lines = [
+        f"{artifact.name} of {student} in {week.name}, run just now",
+        "",
+        verdict.to_text(),
+        f"Points by {artifact.figure}: {limits}.",
+    ]
+    lines += ["", "The model's raw outputs:", *_indented(_printed(raw))]
+    return "\n".join(lines) + "\n"
+
+
+def _listed(head: str, items: Sequence[str]) -> list[str]:
+    return textwrap.wrap("; ".join(items), 110, initial_indent=head, subsequent_indent=" " * len(head))
+
+
+def _form(leaf: Any) -> str:
+    """A leaf of the inputs: a tensor's dtype and shape, anything else as it is."""
+    if isinstance(leaf, Tensor):
+        return f"{str(leaf.dtype).removeprefix('torch.')} {tuple(leaf.shape)}"
+    text = repr(leaf)
+    return text if len(text) <= 60 else f"{text[:57]}..."
+
+
+def _printed(value: Any) -> str:
+    if isinstance(value, Failure):
+        return f"{value.type}: {value.message}" + (f" ({value.line})" if value.line else "")
+    torch.set_printoptions(threshold=MOST_VALUES, precision=6, linewidth=110)
+    try:
+        parts = []
+        for path, leaf in leaves(value):
+            head = f"{path} " if path else ""
+            parts.append(f"{head}{_form(leaf)}\n{leaf}" if isinstance(leaf, Tensor) else f"{head}{leaf!r}")
+        return "\n".join(parts)
+    finally:
+        torch.set_printoptions(profile="default")
+
+
+def _indented(text: str) -> list[str]:
+    return [f"    {line}" for line in text.splitlines()]
