@@ -139,12 +139,12 @@ def lab(
     port: Annotated[int, typer.Option(help="The server's port.")] = 8888,
 ) -> None:
     """Open JupyterLab on a released week, with nbgrader's extensions."""
-    from autograder.lab import lab_command
+    from autograder.lab import lab_command, lab_environment
 
     root = find_root()
     command = lab_command(find_week(root, week), browser, port)
     os.chdir(root)
-    os.execv(command[0], command)
+    os.execve(command[0], command, lab_environment(root))
 
 
 @app.command()

@@ -35,6 +35,12 @@ def _nbgrader(week: Week, *arguments: str) -> None:
         raise CourseError(f"nbgrader {arguments[0]} fails for {week.name}: {done.stderr.strip().splitlines()[-1]}")
 
 
+def lab_environment(root: Path) -> dict[str, str]:
+    """The environment of the server. nbgrader's assignment list looks for its configuration from within grading/work/."""
+    paths = [str(root), *filter(None, [os.environ.get("JUPYTER_CONFIG_PATH")])]
+    return {**os.environ, "JUPYTER_CONFIG_PATH": os.pathsep.join(paths)}
+
+
 def lab_command(week: Week, browser: bool = True, port: int = 8888) -> list[str]:
     """The command that serves JupyterLab from the course's root, opened on the week's notebook."""
     notebook = prepare(week)

@@ -104,6 +104,7 @@ def page():
         page = browser.new_page(viewport={"width": 1400, "height": 950})
         page.set_default_timeout(90_000)
         yield page
+        shoot(page, "last")  # what was on the screen where the test ended, well or not
         browser.close()
 
 
