@@ -257,7 +257,11 @@ class Verdict:
         """The same as HTML, all text escaped, readable on light and dark backgrounds."""
         head, *rest = (html.escape(line) for line in _lines(self, reveal))
         colour = "#2e9e4f" if self.right else "#d9822b" if self.status in ("missing", "forbidden") else "#d64545"
-        body = "".join(f'<div style="margin-top:.35em;white-space:pre-wrap">{line}</div>' for line in rest)
+        values = "font-family:var(--jp-code-font-family,monospace);font-size:.93em;"
+        body = "".join(
+            f'<div style="margin-top:.35em;white-space:pre-wrap;{values if line.startswith(" ") else ""}">{line}</div>'
+            for line in rest
+        )
         return (
             f'<div style="border-left:4px solid {colour};padding:.4em .8em;margin:.3em 0;line-height:1.45">'
             f"<strong>{head}</strong>{body}</div>"
