@@ -342,7 +342,7 @@ EXERCISES = [
                 "absent_nan",
                 "A class without an example gives 0 * log 0 = NaN; it adds nothing to the loss.",
                 "torch.xlogy(share, share)",
-                "share * share.log()",
+                "(share * share.log())",
             ),
             Mistake(
                 "most_common",

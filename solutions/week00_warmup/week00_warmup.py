@@ -325,8 +325,8 @@ plt.show()
 # - returns the weights after the last step, $(D,)$, and the losses as one tensor $(\text{steps},)$, each measured
 #   **before** its step. The caller's `w` stays as it was.
 #
-# <details><summary>Hint 1</summary><code>w = w.clone().requires_grad_(True)</code> makes a copy that autograd watches.
-# <code>loss.backward()</code> then <b>adds</b> the gradient to <code>w.grad</code>.</details>
+# <details><summary>Hint 1</summary>Take a copy of <code>w</code>, and tell autograd to watch it:
+# <code>.requires_grad_(True)</code>. <code>loss.backward()</code> then <b>adds</b> the gradient to <code>w.grad</code>.</details>
 # <details><summary>Hint 2</summary>Change <code>w</code> inside <code>with torch.no_grad():</code>, so that the step
 # is not itself recorded. Then set the gradient back: <code>w.grad.zero_()</code>.</details>
 # <details><summary>Hint 3</summary>Collect <code>loss.detach()</code> in a list and return
@@ -355,7 +355,7 @@ check("gradient_descent")
 
 # %% [markdown]
 # **Predict, then look.** Three learning rates on the same valley, which is steep one way and flat the other. Which
-# one arrives, which one creeps, and what does the third do?
+# one arrives, which one creeps, and which one overshoots?
 
 # %% look="gradient_descent"
 points = torch.randn(100, 2, generator=torch.Generator().manual_seed(0)) * torch.tensor([2.0, 0.7])
@@ -442,8 +442,8 @@ plt.show()
 # - takes `steps` steps of plain `torch.optim.SGD` on the mean cross-entropy of the whole batch, always the same one
 # - changes the model's weights, and returns the losses $(\text{steps},)$, each measured **before** its step
 #
-# <details><summary>Hint 1</summary><code>optimizer = torch.optim.SGD(model.parameters(), lr=lr)</code>, once, before
-# the loop.</details>
+# <details><summary>Hint 1</summary>Make one <code>torch.optim.SGD</code> before the loop; it wants the model's
+# parameters and <code>lr</code>.</details>
 # <details><summary>Hint 2</summary>In each step: loss, <code>optimizer.zero_grad()</code>,
 # <code>loss.backward()</code>, <code>optimizer.step()</code>, and keep <code>loss.detach()</code>.</details>
 
