@@ -379,7 +379,7 @@ EXERCISES = [
             ),
             Mistake(
                 "h-n-last-output",
-                "h_n is zero for sequences shorter than the padded width: the last column of the outputs is not their last state.",
+                "h_n is zero for sequences shorter than the padded width: the outputs' last column is not their last state.",
                 "torch.stack(outputs, dim=1), h",
                 "torch.stack(outputs, dim=1), outputs[-1]",
             ),
