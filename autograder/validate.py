@@ -103,10 +103,12 @@ def validate(
     progress: Callable[[str], None] = lambda exercise: None,
     grade: bool = True,
 ) -> Proof:
-    """Proves a week. `built` is its release where it has been built already; `grade=False` leaves the kernels out.
+    """Proves a week. `built` is the release that is about to be written, if one is: what it replaces is then not searched
+    for leaks. `grade=False` leaves the kernels out.
 
     Raises CourseError where the week cannot even be read.
     """
+    public = [week.root / "course", *([] if built else [week.root / "assignments" / week.name])]
     built = built or release(week)
     proof = Proof(week, [])
     for exercise in week.exercises:
@@ -123,7 +125,7 @@ def validate(
         ]
     stray = sorted({alternate.exercise for alternate in week.alternates} - known)
     proof.problems += [f"alternates.py has a cell for {name!r}, which is no exercise" for name in stray]
-    proof.leaks = leaks(week, built.notebook, [week.root / "course", week.root / "assignments" / week.name])
+    proof.leaks = leaks(week, built.notebook, public)
     if grade:
         progress("the solution and the template, graded")
         _grade_both(proof, built)

@@ -56,6 +56,17 @@ def test_check_sees_an_edited_notebook_and_a_missing_case(small_course: Path):
     assert result.exit_code == 1 and "rnn-step.safetensors is missing" in result.output
 
 
+def test_a_leak_in_the_last_release_does_not_stop_the_one_that_mends_it(small_course: Path):
+    week = find_week(small_course, "week01")
+    built = release(week)
+    built.write()
+    nbformat.write(source_notebook(week), built.assignment_path)  # with its solutions
+    validated = run(small_course, "validate", "week01")
+    assert validated.exit_code == 1 and "has a line of the solution" in validated.output
+    assert run(small_course, "release", "week01").exit_code == 0
+    assert "### BEGIN SOLUTION" not in built.assignment_path.read_text()
+
+
 def test_changed_public_cases_are_seen(small_course: Path):
     built = release(find_week(small_course, "week01"))
     built.write()
