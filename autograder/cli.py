@@ -133,6 +133,77 @@ def doctor() -> None:
 
 
 @app.command()
+def report(week: WeekArgument) -> None:
+    """Write the class report: a page, scores, named mistakes, and files for Canvas and Moodle."""
+    from autograder.report import write_report
+
+    folder = write_report(find_week(find_root(), week))
+    typer.echo(f"The class report is {folder / 'index.html'}")
+    typer.echo(f"Beside it: {', '.join(sorted(path.name for path in folder.glob('*.csv')))}")
+
+
+StudentArgument = Annotated[str, typer.Argument(metavar="STUDENT", help="The student's id.")]
+ExerciseArgument = Annotated[str, typer.Argument(metavar="EXERCISE", help="As in the notebook: rnn_step.")]
+
+
+@app.command()
+def explain(week: WeekArgument, student: StudentArgument, exercise: ExerciseArgument) -> None:
+    """Show an instructor why an exercise was refused: the code, and both answers to every hidden case."""
+    from autograder.explain import explain as in_full
+
+    typer.echo(in_full(find_week(find_root(), week), student, exercise), nl=False)
+
+
+@app.command()
+def accept(
+    week: WeekArgument,
+    student: StudentArgument,
+    exercise: ExerciseArgument,
+    name: Annotated[str | None, typer.Option(help="The alternate's name; accepted-STUDENT otherwise.")] = None,
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask: the code has been read.")] = False,
+    regrade: Annotated[bool, typer.Option("--regrade", help="Grade the week anew at once.")] = False,
+) -> None:
+    """Make a wrongly refused answer count as right from now on, if no known mistake passes with it."""
+    from autograder.accept import accept as take
+    from autograder.accept import candidate
+    from autograder.explain import attempt
+
+    chosen = find_week(find_root(), week)
+    tried = attempt(chosen, student, exercise)
+    source = candidate(tried)
+    if not yes:
+        typer.echo(f"{source}\n")
+        typer.confirm(
+            "From now on the grader runs this code in its own process. Have you read it; accept it?", abort=True
+        )
+    take(chosen, tried.exercise, source, name or f"accepted-{student}")
+    typer.echo(f"Accepted, in {(chosen.folder / 'alternates.py').relative_to(chosen.root)}.")
+    typer.echo(f"The notebook's own checks learn of it by: autograder release {chosen.name}")
+    if regrade:
+        grade(chosen.name)
+    else:
+        typer.echo(f"Grade the week anew: autograder grade {chosen.name}")
+
+
+@app.command()
+def demo(
+    week: WeekArgument = "week01",
+    jobs: Annotated[int | None, typer.Option(min=1, help="Submissions graded at the same time.")] = None,
+    isolation: Annotated[
+        str | None, typer.Option(help="`bubblewrap`, or `process`, which is not a sandbox and says so.")
+    ] = None,
+) -> None:
+    """A whole week in minutes: release, a class of submissions, grades, feedback, report; exit 1 if a grade is off."""
+    from autograder.demo import run_demo, told
+
+    root = find_root()
+    done = run_demo(find_week(root, week), jobs, isolation, tell=typer.echo)
+    typer.echo(told(done, root))
+    if done.problems:
+        raise typer.Exit(1)
+
+
+@app.command()
 def lab(
     week: WeekArgument = "week01",
     browser: Annotated[bool, typer.Option(help="Open a browser.")] = True,
