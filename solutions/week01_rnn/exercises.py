@@ -199,9 +199,13 @@ def loss_cases(rng: torch.Generator) -> Cases:
 
 def probs_cases(rng: torch.Generator) -> Cases:
     def logits(batch: int, vocab: int, scale: float = 1.5) -> Tensor:
-        """Rows of logits, no two of which are nearer than about 0.1."""
+        """Rows of logits, no two of which are nearer than about 0.1; each row lower than the one before.
+
+        The steps down make sure that the first row's k-th largest logit is no cut that any other row could share.
+        """
         steps = torch.stack([torch.randperm(vocab, generator=rng) for _ in range(batch)])
-        return scale * (steps - vocab / 2 + 0.6 * uniform(rng, batch, vocab)) / vocab**0.5
+        down = torch.arange(batch).unsqueeze(1)
+        return scale * (steps - down - vocab / 2 + 0.6 * uniform(rng, batch, vocab)) / vocab**0.5
 
     tied = logits(3, 8)
     third = tied.topk(3, dim=1)

@@ -51,9 +51,9 @@
 #
 # Each exercise has a specification, hints that open one by one, a **check** to run as often as you like (it works
 # offline and names the mistake where it can), and then something to look at that your own code makes. Write your code
-# in place of `raise NotImplementedError()`. Cells marked *look* and the experiments are not run when you are graded;
-# what an experiment trains is saved beside the notebook and handed in with it. Before you submit, restart the kernel
-# and run everything down to the last check, or press *Validate*.
+# in place of `raise NotImplementedError()`. The cells that draw something and the experiments are not run when you
+# are graded; what an experiment trains is saved beside the notebook and handed in with it. Before you submit, restart
+# the kernel and run everything down to the last check, or press *Validate*.
 #
 # **Letters** name axes, here and in all later weeks: `B` batch, `T` time, `I` input width, `H` hidden width (the size
 # of the state), `V` vocabulary, `C` classes. `x (B, T, I)` is a tensor of that shape. Vectors are rows: a batch of
@@ -144,7 +144,7 @@ w_ih, w_hh = torch.randn(H, 3, generator=rng) * 0.1, torch.randn(H, H, generator
 xs, zero = torch.randn(steps, 1, 3, generator=rng), torch.zeros(H)
 starts = torch.randn(2, 1, H, generator=rng) * 0.5
 
-fig, ax = plt.subplots(figsize=(7, 3.6))
+fig, ax = plt.subplots(figsize=(7, 3.6), layout="constrained")
 for gain in (0.5, 0.9, 1.1, 1.5):
     one, other = starts
     distances = [(one - other).norm().item()]
@@ -340,7 +340,7 @@ def loss_at(name: str, index: int, change: float) -> float:
     return (upstream * rnn_step(**moved)).sum().item()
 
 
-fig, ax = plt.subplots(figsize=(5.2, 4.6))
+fig, ax = plt.subplots(figsize=(5.2, 4.6), layout="constrained")
 for name, gradient in zip(shapes, by_hand, strict=True):
     nudged = [(loss_at(name, i, 1e-5) - loss_at(name, i, -1e-5)) / 2e-5 for i in range(gradient.numel())]
     ax.plot(nudged, gradient.flatten(), "o", ms=4, alpha=0.7, label=name)
@@ -450,12 +450,12 @@ def learn_echo(piece: int, delay: int = 5, updates: int = 300, B: int = 32, T: i
     return errors
 
 
-fig, ax = plt.subplots(figsize=(7, 3.6))
+fig, ax = plt.subplots(figsize=(7, 3.6), layout="constrained")
 for piece in (1, 2, 5, 20):
-    ax.plot(learn_echo(piece), label=f"{piece} steps" if piece > 1 else "1 step")
+    ax.semilogy(learn_echo(piece), label=f"{piece} steps" if piece > 1 else "1 step")
 ax.axhline(0.64, color="grey", ls=":", label="always answering 0")
-ax.set(title="Saying the sign of five steps ago", xlabel="updates", ylabel="mean squared error", ylim=(0, 1.0))
-ax.legend(title="gradient goes back", loc="upper right", ncols=2)
+ax.set(title="Saying the sign of five steps ago", xlabel="updates", ylabel="mean squared error", ylim=(1e-4, 3))
+fig.legend(title="gradient goes back", loc="outside right upper")
 plt.show()
 
 # %% [markdown]
@@ -512,7 +512,7 @@ check("clip_by_global_norm")
 # do, and entry by entry. Which of the two points where the gradient points?
 
 # %% look="clip_by_global_norm"
-fig, (left, right) = plt.subplots(1, 2, figsize=(10, 3.8), layout="constrained")
+fig, (left, right) = plt.subplots(1, 2, figsize=(11, 3.8), layout="constrained")
 direction = torch.tensor([0.6, 0.8])
 lengths = torch.logspace(-2, 2, 80)
 after = [clip_by_global_norm([length * direction], 1.0)[0][0].norm().item() for length in lengths]
@@ -530,10 +530,10 @@ arrows = {
 for label, (arrow, colour) in arrows.items():
     right.quiver(0, 0, *arrow, angles="xy", scale_units="xy", scale=1, color=colour, label=label, width=0.012)
 right.set(
-    xlim=(-0.2, 2.2), ylim=(-0.2, 3.2), xlabel="first entry", ylabel="second entry", title="Direction kept, or not"
+    xlim=(-0.5, 1.5), ylim=(-0.2, 3.2), xlabel="first entry", ylabel="second entry", title="Direction kept, or not"
 )
 right.set_aspect("equal")
-right.legend(loc="lower right", fontsize=8)
+right.legend(loc="center left", bbox_to_anchor=(1.05, 0.5))
 plt.show()
 
 # %% [markdown] written="why_clipping_is_not_enough" points=5
@@ -637,7 +637,8 @@ check("NameClassifier.forward")
 # Your network learns fifteen names of three languages by heart, which takes a few seconds. Then it reads four that
 # are new to it, and says after every letter what it believes.
 #
-# **Predict.** After which letter will it have made up its mind about *Yamanaka*?
+# **Predict.** Will its belief about *Yamanaka* settle letter by letter, or jump to and fro? Think of when it was
+# asked for its opinion while it learned: only at the end of a name.
 
 # %% look="NameClassifier.forward"
 learned = {
@@ -893,7 +894,7 @@ settings = {
     "temperature 3": (3.0, None),
     "temperature 1, top 3": (1.0, 3),
 }
-fig, ax = plt.subplots(figsize=(8, 3.4))
+fig, ax = plt.subplots(figsize=(8, 3.4), layout="constrained")
 for i, (label, (temperature, top_k)) in enumerate(settings.items()):
     places = torch.arange(len(letters)) + 0.2 * (i - 1.5)
     ax.bar(places, next_char_probs(logits, temperature, top_k)[0], width=0.2, label=label)
@@ -1076,7 +1077,7 @@ check("memory_horizon")
 # %% look="memory_horizon"
 rng = torch.Generator().manual_seed(7)
 H, I, T, runs = 64, 8, 60, 8
-fig, ax = plt.subplots(figsize=(7, 3.8))
+fig, ax = plt.subplots(figsize=(7, 3.8), layout="constrained")
 for gain in (0.5, 0.9, 1.2, 2.0):
     curves = []
     for _ in range(runs):
