@@ -154,6 +154,7 @@ def test_from_fetch_to_feedback(course: Path, server: str, page):
     shoot(page, "1-assignment-list")
     page.goto(f"{server}/lab/tree/grading/work/{WEEK}/{WEEK}.ipynb?token={TOKEN}")
     cell(page, "def rnn_step(").wait_for()
+    page.get_by_text("| Idle").wait_for()  # the kernel has started
     shoot(page, "2-released-notebook")
 
     # Solved wrongly, the check names the mistake; corrected, it is content.
