@@ -1,0 +1,319 @@
+"""Small helpers for experiments: one training loop, two sanity checks, bits per character, and saving what was trained."""
+
+import contextlib
+import copy
+import json
+import math
+import time
+import warnings
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+with warnings.catch_warnings():
+    warnings.simplefilter("ignore")  # without ipywidgets tqdm falls back to a bar of text, and says so
+    from tqdm.auto import tqdm
+
+Batch = tuple[Tensor, ...]
+BatchAt = Callable[[int], Batch]
+Loss = Callable[..., Tensor]
+Clip = Callable[[list[Tensor], float], tuple[list[Tensor], Tensor]]
+
+
+def choose_device() -> torch.device:
+    """A CUDA device if there is one, otherwise the CPU."""
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+# ------------------------------------------------------------------------------------------------------ batches
+
+
+def _generator(seed: int, number: int) -> torch.Generator:
+    """A generator for one batch or epoch of one run, whatever was drawn before: so a run can be resumed at any update."""
+    return torch.Generator().manual_seed(seed * 1_000_003 + number)
+
+
+def text_batches(ids: Tensor, batch_size: int, context: int, seed: int) -> BatchAt:
+    """Random windows of a text: update -> (tokens,), with tokens (batch_size, context + 1) on the device of ids (N,)."""
+
+    def batch_at(update: int) -> Batch:
+        starts = torch.randint(len(ids) - context, (batch_size, 1), generator=_generator(seed, update))
+        return (ids[(starts + torch.arange(context + 1)).to(ids.device)],)
+
+    return batch_at
+
+
+def padded_batches(tokens: Tensor, lengths: Tensor, labels: Tensor, batch_size: int, seed: int) -> BatchAt:
+    """Rows in a new order each epoch: update -> (tokens, lengths, labels), cut to the longest row of the batch.
+
+    tokens (N, T), lengths (N,), labels (N,) on one device. What is left over at the end of an epoch is dropped.
+    """
+    per_epoch = len(tokens) // batch_size
+
+    def batch_at(update: int) -> Batch:
+        epoch, at = divmod(update, per_epoch)
+        order = torch.randperm(len(tokens), generator=_generator(seed, epoch))
+        rows = order[at * batch_size : (at + 1) * batch_size].to(tokens.device)
+        return tokens[rows, : int(lengths[rows].max())], lengths[rows], labels[rows]
+
+    return batch_at
+
+
+# ----------------------------------------------------------------------------------------------------- training
+
+
+@dataclass
+class History:
+    """What happened in a run. `points` holds (update, seconds trained, tokens seen, figure) for each evaluation.
+
+    Seconds are those spent on updates; evaluations and drawing are not counted. `stopped` says why a run ended early.
+    """
+
+    losses: list[float] = field(default_factory=list)
+    points: list[tuple[int, float, int, float]] = field(default_factory=list)
+    seconds: float = 0.0
+    seen: int = 0
+    stopped: str = ""
+
+    @property
+    def updates(self) -> int:
+        return len(self.losses)
+
+    @property
+    def figure(self) -> float:
+        """The last evaluation, NaN if there was none."""
+        return self.points[-1][3] if self.points else math.nan
+
+
+def clip_in_place(grads: list[Tensor], max_norm: float) -> tuple[list[Tensor], Tensor]:
+    """PyTorch's own clipping by the global norm."""
+    norm = nn.utils.get_total_norm(grads)
+    factor = (max_norm / (norm + 1e-6)).clamp(max=1.0)
+    return [grad.mul_(factor) for grad in grads], norm
+
+
+def fit(
+    model: nn.Module,
+    batch_at: BatchAt,
+    loss: Loss,
+    updates: int,
+    *,
+    lr: float = 2e-3,
+    max_norm: float = 1.0,
+    clip: Clip = clip_in_place,
+    evaluate: Callable[[nn.Module], float] | None = None,
+    every: int = 0,
+    stop_at: float = math.inf,
+    checkpoint: Path | str | None = None,
+    label: str = "training",
+) -> History:
+    """Trains with Adam, gradients clipped by `clip` (the student's, if given), and shows a bar and, in a notebook, a curve.
+
+    batch_at   update -> batch, tensors on the model's device
+    loss       (model, *batch) -> scalar
+    evaluate   model -> figure, every `every` updates and after the last; training stops once it is at least `stop_at`
+    checkpoint a file: a run that was interrupted goes on from there; removed when the run is complete
+
+    Interrupting the kernel ends the run and returns what there is. Raises FloatingPointError where the loss is no longer
+    finite.
+    """
+    history, optimizer = History(), torch.optim.Adam(model.parameters(), lr=lr)
+    path = Path(checkpoint) if checkpoint else None
+    if path and path.exists():
+        history = _resume(path, model, optimizer)
+    curve = _LiveCurve(label)
+    bar = tqdm(
+        total=updates, initial=history.updates, desc=label, mininterval=0.5, disable=None if _kernel() else False
+    )
+    model.train()
+    try:
+        while history.updates < updates and not history.stopped:
+            began = time.perf_counter()
+            batch = batch_at(history.updates)
+            value = loss(model, *batch)
+            optimizer.zero_grad()
+            value.backward()
+            parameters = [p for p in model.parameters() if p.grad is not None]
+            clipped, _ = clip([p.grad for p in parameters], max_norm)
+            for parameter, grad in zip(parameters, clipped, strict=True):
+                parameter.grad = grad
+            optimizer.step()
+            history.losses.append(value.item())
+            history.seconds += time.perf_counter() - began
+            history.seen += batch[0].numel()
+            if not math.isfinite(history.losses[-1]):
+                raise FloatingPointError(f"{label}: the loss is {history.losses[-1]} at update {history.updates}")
+            bar.update()
+            curve.show(history)
+            last = history.updates == updates
+            if evaluate and (last or (every and history.updates % every == 0)):
+                figure = _evaluated(model, evaluate)
+                history.points.append((history.updates, history.seconds, history.seen, figure))
+                bar.set_postfix_str(f"loss {history.losses[-1]:.3f}, {figure:.3f}")
+                if figure >= stop_at:
+                    history.stopped = "reached"
+            if path and history.updates % 100 == 0:
+                _save(path, model, optimizer, history)
+    except KeyboardInterrupt:
+        if path:
+            _save(path, model, optimizer, history)
+        history.stopped = "interrupted"
+    else:
+        if path:
+            path.unlink(missing_ok=True)
+    finally:
+        bar.close()
+        curve.show(history, now=True)
+    model.eval()
+    return history
+
+
+def _evaluated(model: nn.Module, evaluate: Callable[[nn.Module], float]) -> float:
+    model.eval()
+    with torch.no_grad():
+        figure = float(evaluate(model))
+    model.train()
+    return figure
+
+
+def _save(path: Path, model: nn.Module, optimizer: torch.optim.Optimizer, history: History) -> None:
+    part = path.with_name(path.name + ".part")
+    torch.save({"model": model.state_dict(), "optimizer": optimizer.state_dict(), "history": asdict(history)}, part)
+    part.replace(path)
+
+
+def _resume(path: Path, model: nn.Module, optimizer: torch.optim.Optimizer) -> History:
+    device = next(model.parameters()).device
+    saved = torch.load(path, map_location=device, weights_only=True)
+    model.load_state_dict(saved["model"])
+    optimizer.load_state_dict(saved["optimizer"])
+    return History(**saved["history"])
+
+
+def _kernel() -> bool:
+    """True inside a notebook's kernel."""
+    from IPython import get_ipython
+
+    return hasattr(get_ipython(), "kernel")
+
+
+class _LiveCurve:
+    """The losses so far, drawn anew every two seconds in a notebook; nothing elsewhere."""
+
+    SECONDS = 2.0
+
+    def __init__(self, label: str):
+        self.label, self.handle = label, None
+        self.active, self.drawn = _kernel(), time.perf_counter()
+
+    def show(self, history: History, now: bool = False) -> None:
+        if not self.active or not history.losses or (not now and time.perf_counter() - self.drawn < self.SECONDS):
+            return
+        import matplotlib.pyplot as plt
+        from IPython.display import display
+
+        from course.plots import loss_curve
+
+        axes = loss_curve(history.losses, title=self.label)
+        if self.handle is None:
+            self.handle = display(axes.figure, display_id=True)
+        else:
+            self.handle.update(axes.figure)
+        plt.close(axes.figure)
+        self.drawn = time.perf_counter()
+
+
+# ------------------------------------------------------------------------------------------------ sanity checks
+
+
+def loss_at_start(
+    model: nn.Module, batch: Batch, loss: Loss, num_classes: int, base: float = math.e
+) -> Sequence[float]:
+    """(loss of an untrained model, log C): a model that knows nothing gives each of the C classes 1/C.
+
+    `base` 2 for a loss in bits. A first loss far above log C means an initialisation or a loss that is off.
+    """
+    with torch.no_grad():
+        return float(loss(model, *batch)), math.log(num_classes, base)
+
+
+def overfit(model: nn.Module, batch: Batch, loss: Loss, updates: int = 200, lr: float = 1e-2) -> list[float]:
+    """Losses of a copy of the model that sees one batch again and again: they must go to nearly nothing, or a bug is left."""
+    model = copy.deepcopy(model)
+    optimizer = torch.optim.Adam(model.parameters(), lr=lr)
+    losses = []
+    for _ in range(updates):
+        value = loss(model, *batch)
+        optimizer.zero_grad()
+        value.backward()
+        nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        optimizer.step()
+        losses.append(value.item())
+    return losses
+
+
+# ---------------------------------------------------------------------------------------------------- measuring
+
+
+@torch.no_grad()
+def bits_per_character(
+    logits_of: Callable[[Tensor], Tensor],
+    ids: Tensor,
+    context: int,
+    *,
+    characters: int | None = None,
+    batch_size: int = 64,
+) -> float:
+    """The course's common measure: -log2 p of all tokens of a text but the first, added up, over its characters.
+
+    logits_of   tokens (B, T) -> logits (B, T, V); logits[:, t] predict tokens[:, t + 1]; no state goes from call to call
+    ids         (N,) int64, N >= 2, on the model's device
+    context     the most tokens that the model sees at once, T <= context
+    characters  how many characters ids[1:] stand for; by default their number, right where a token is a character
+
+    Windows of `context` tokens follow each other at half that distance. The first scores all its predictions, each later
+    one those that no window before it scored: so every prediction but the first ones sees half a context or more.
+    """
+    predictions = len(ids) - 1
+    context = min(context, predictions)
+    starts = [*range(0, predictions - context, max(context // 2, 1)), predictions - context]
+    ends = torch.tensor([0] + [start + context for start in starts])
+    fresh = ends.diff().to(ids.device)  # predictions that each window is the first to score
+    inside = torch.arange(context, device=ids.device)
+    windows = torch.tensor(starts, device=ids.device).unsqueeze(1) + inside  # (W, T)
+    bits = 0.0
+    for rows, new in zip(windows.split(batch_size), fresh.split(batch_size), strict=True):
+        log_probs = torch.log_softmax(logits_of(ids[rows]).float(), dim=-1)  # (B, T, V)
+        surprise = -log_probs.gather(2, ids[rows + 1].unsqueeze(2)).squeeze(2) / math.log(2)  # (B, T)
+        bits += float(surprise[inside >= context - new.unsqueeze(1)].double().sum())
+    return bits / (predictions if characters is None else characters)
+
+
+def accuracy(logits: Tensor, labels: Tensor) -> float:
+    """The share of rows whose largest logit is at the label: logits (N, C), labels (N,)."""
+    return float((logits.argmax(dim=-1) == labels).double().mean())
+
+
+def confusion(predicted: Tensor, labels: Tensor, num_classes: int) -> Tensor:
+    """(C, C) int64: how many rows of class i were taken for class j. predicted, labels (N,) int64."""
+    return torch.bincount(labels * num_classes + predicted, minlength=num_classes**2).view(num_classes, num_classes)
+
+
+# ------------------------------------------------------------------------------------------------------- saving
+
+
+def save_artifact(stem: str, module: nn.Module, figures: dict[str, Any]) -> None:
+    """Writes `stem.safetensors` (the module's parameters) and `stem.json` (its figures) beside the notebook.
+
+    These two files are submitted with the notebook and graded. Figures may hold numbers, strings, lists and dicts.
+    """
+    weights = {name: value.detach().cpu().clone().contiguous() for name, value in module.named_parameters()}
+    save_file(weights, f"{stem}.safetensors")
+    with contextlib.suppress(FileNotFoundError):
+        Path(f"{stem}.json").unlink()
+    Path(f"{stem}.json").write_text(json.dumps(figures, indent=1, sort_keys=True) + "\n", encoding="utf-8")
