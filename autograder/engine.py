@@ -6,6 +6,7 @@ or reports has a say in them.
 """
 
 import asyncio
+import logging
 import secrets
 import time
 from collections.abc import Sequence
@@ -23,7 +24,12 @@ from autograder.kernel import KERNELS, kernelspecs
 from course import codec
 from course.codec import Failure
 
+QUIET = logging.getLogger("autograder.kernel")  # what goes wrong in a kernel is an Outcome, not a line in a log
+QUIET.addHandler(logging.NullHandler())
+QUIET.propagate = False
+
 MAX_OUTPUT = 512 * 1024  # characters of one cell's outputs that are kept while it runs
+GIVEN_TIMEOUT = 120.0  # seconds for a cell of given code, the first of which imports torch
 GRACE = 5.0  # seconds that an interrupted kernel has to come back
 PREPARE = "from sys import exit, exit as quit"  # IPython's own end the kernel after the cell, without an error
 
@@ -84,6 +90,7 @@ class Session:
             kernel_name=KERNELS[self.isolation], kernel_spec_manager=kernelspecs(), transport_encryption="disabled"
         )
         self.client = _Client(new_notebook(), km=self.manager, allow_errors=True, skip_cells_with_tag="")
+        self.client.log = self.manager.log = QUIET
         self.client.on_cell_executed = self._note_reply
         try:
             await self.client.async_start_new_kernel(cwd=str(self.folder))
@@ -146,7 +153,7 @@ class Run:
     def __init__(self, isolation: str, folder: Path, cell_timeout: float):
         self.isolation, self.folder, self.cell_timeout = isolation, folder, cell_timeout
         self.session: Session | None = None
-        self.history: list[str] = []
+        self.history: list[tuple[str, float]] = []
 
     async def __aenter__(self) -> "Run":
         await self._start()
@@ -162,18 +169,22 @@ class Run:
             if self.session is not None:
                 await self.session.__aexit__()
             self.session = await Session(self.isolation, self.folder).__aenter__()
-            for i, source in enumerate(self.history):
-                if not (await self.session.run(source, self.cell_timeout)).alive:
+            for i, (source, timeout) in enumerate(self.history):
+                if not (await self.session.run(source, timeout)).alive:
                     del self.history[i]
                     break
             else:
                 return
 
-    async def cell(self, source: str, outputs: list[NotebookNode]) -> Outcome:
-        """Runs a cell of the notebook. A cell that ends the kernel, or cannot be interrupted, is not run again."""
-        outcome = await self.session.run(source, self.cell_timeout, outputs)
+    async def cell(self, source: str, outputs: list[NotebookNode], given: bool = False) -> Outcome:
+        """Runs a cell of the notebook; one with given code has time enough for imports on a busy machine.
+
+        A cell that ends the kernel, or cannot be interrupted, is not run again.
+        """
+        timeout = max(GIVEN_TIMEOUT, self.cell_timeout) if given else self.cell_timeout
+        outcome = await self.session.run(source, timeout, outputs)
         if outcome.alive:
-            self.history.append(source)
+            self.history.append((source, timeout))
         else:
             await self._start()
         return outcome

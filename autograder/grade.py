@@ -121,7 +121,7 @@ async def _grade(run: Run, notebook: NotebookNode, beside: Path, week: Week, ban
                     verdicts[name] = await _grade_exercise(run, items[name], week, banks, *solved.get(name, ("", None)))
             elif cell.cell_type == "code" and what not in ("experiment", "look"):
                 cell.outputs = []
-                outcome = await run.cell(cell.source, cell.outputs)
+                outcome = await run.cell(cell.source, cell.outputs, what in ("setup", "given"))
                 if outcome.status in ("timeout", "crashed"):
                     text = f"This cell was left out of grading. {outcome.message}\n"
                     cell.outputs.append(new_output("stream", name="stderr", text=text))

@@ -145,6 +145,7 @@ def repair(submission: NotebookNode, release: NotebookNode) -> Repaired:
     of_release = {i: j for j, i in matched.items()}
     ordered = _in_order([matched[j] for j in sorted(matched)])
     grade_ids = {_tag(cell, "metadata", "nbgrader", "grade_id"): cell for cell in release.cells}
+    grade_ids.pop("", None)
     ids = {cell.id: cell for cell in release.cells}
     repairs: list[str] = []
     built: dict[int, NotebookNode] = {}
@@ -198,7 +199,7 @@ def _rebuilt(cell: NotebookNode, theirs: Any | None, repairs: list[str]) -> Note
     if what in ("solution", "written") and theirs["cell_type"] != cell.cell_type:
         repairs.append(f"{_label(cell)} had become a {theirs['cell_type']} cell; it is a {cell.cell_type} cell again.")
     if what in SHOWN and isinstance(theirs.get("outputs"), list):
-        kept = new_code_cell(cell.source, outputs=copy.deepcopy(theirs["outputs"]))
-        if nbformat.validator.isvalid(nbformat.v4.new_notebook(cells=[kept])):
-            cell.outputs = kept.outputs
+        kept = {**cell, "source": "", "outputs": copy.deepcopy(theirs["outputs"])}
+        if nbformat.validator.isvalid({"nbformat": 4, "nbformat_minor": 5, "metadata": {}, "cells": [kept]}):
+            cell.outputs = nbformat.from_dict(kept["outputs"])
     return cell

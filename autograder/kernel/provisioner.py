@@ -153,7 +153,7 @@ class SandboxProvisioner(LocalProvisioner):
 @functools.cache
 def _font_lists() -> list[Path]:
     """matplotlib's list of fonts, made once here: every new home would spend a second on making it again."""
-    import matplotlib.font_manager  # noqa: F401  making it is a side effect of the import
+    import matplotlib.font_manager
 
     return sorted(Path(matplotlib.get_cachedir()).glob("fontlist-*.json"))
 

@@ -2,7 +2,7 @@
 
 import torch
 
-from autograder import Exercise, Mistake
+from autograder import Artifact, Exercise, Mistake
 
 
 def step_cases(rng):
@@ -48,6 +48,15 @@ def loss_cases(rng):
     ]
 
 
+def heldout_names(folder):
+    tokens = torch.arange(8)[:, None]
+    return {"tokens": tokens, "lengths": torch.ones(8, dtype=torch.int64)}, tokens[:, 0] % 2
+
+
+def accuracy(inputs, outputs, key):
+    return (outputs["logits"].argmax(1) == key).float().mean()
+
+
 EXERCISES = [
     Exercise(
         "rnn_step",
@@ -78,5 +87,15 @@ EXERCISES = [
         loss_cases,
         mistakes=[Mistake("nats", "The loss is in nats.", " / 0.6931471805599453", "")],
         timeout=3,
+    ),
+    Artifact(
+        name="names",
+        file="names.safetensors",
+        thresholds=[(0.9, 4.0), (0.5, 2.0)],
+        figure="accuracy",
+        inputs=heldout_names,
+        score=accuracy,
+        where="names nobody has seen",
+        max_bytes=100_000,
     ),
 ]

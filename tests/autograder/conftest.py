@@ -1,0 +1,67 @@
+"""A small course for the tests of grading: four exercises with the drives of week 1, a written question, an artifact."""
+
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+import torch
+from nbformat import NotebookNode
+from safetensors.torch import save_file
+
+from autograder.gradebook import released_path
+from autograder.hidden import hidden_banks
+from autograder.release import assignment_notebook, notebook_bytes
+from autograder.submission import filled, write_submission
+from autograder.week import Week
+from tests.conftest import ROOT, WEEK
+
+SMALL = Path(__file__).parent / "small"
+
+
+@dataclass(frozen=True)
+class SmallCourse:
+    root: Path
+    week: Week
+    release: NotebookNode
+    banks: Path
+
+    @property
+    def release_path(self) -> Path:
+        return released_path(self.week)
+
+    def solved(self, **sources: str) -> NotebookNode:
+        """The released notebook with all solutions in it, but for the sources given by exercise name."""
+        right = {exercise.name: self.week.solution(exercise.name) for exercise in self.week.exercises}
+        return filled(self.release, {**right, **sources})
+
+    def hand_in(self, folder: Path, notebook: NotebookNode, artifact: bool = True) -> Path:
+        path = write_submission(folder, notebook, WEEK)
+        if artifact:
+            parity = torch.nn.functional.one_hot(torch.arange(8) % 2).float()
+            save_file({"embedding.weight": parity, "output.weight": torch.eye(2)}, folder / "names.safetensors")
+            (folder / "names.json").write_text('{"accuracy": 1.0}')
+        return path
+
+
+def make_small_course(target: Path) -> SmallCourse:
+    shutil.copytree(SMALL, target, ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copyfile(ROOT / "nbgrader_config.py", target / "nbgrader_config.py")
+    week = Week(target / "solutions" / WEEK)
+    release = assignment_notebook(week)
+    path = released_path(week)
+    path.parent.mkdir(parents=True)
+    path.write_bytes(notebook_bytes(release))
+    return SmallCourse(target, week, release, hidden_banks(week))
+
+
+@pytest.fixture(scope="session")
+def small(tmp_path_factory: pytest.TempPathFactory) -> SmallCourse:
+    """The small course, released. For tests that write nothing into it."""
+    return make_small_course(tmp_path_factory.mktemp("small") / "course")
+
+
+@pytest.fixture
+def class_course(tmp_path: Path) -> SmallCourse:
+    """A small course of the test's own, with a gradebook to be made."""
+    return make_small_course(tmp_path / "course")
