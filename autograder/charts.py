@@ -25,6 +25,7 @@ COLOURS = {
     "bar": "#040404",
     "right": "#050505",
     "named": "#060606",
+    "follows": "#0c0c0c",
     "unnamed": "#070707",
     "error": "#080808",
     "withheld": "#090909",
@@ -88,7 +89,7 @@ def histogram(scores: Sequence[float], full: float, width: float) -> Figure:
     axes.set_xlim(0, len(counts) * step)
     axes.set_ylim(0, max(counts, default=0) * 1.15 or 1)
     axes.xaxis.set_major_locator(MaxNLocator(8 if width == WIDE else 5, integer=True))
-    axes.set_xlabel("points, before a late penalty" + (" (beyond the last mark: bonus)" if beyond else ""))
+    axes.set_xlabel("points before a late penalty")
     axes.yaxis.set_visible(False)
     axes.spines["left"].set_visible(False)
     return figure

@@ -31,6 +31,7 @@ from course.drives import slug
 OUTCOMES = {
     "right": ("✓", "right"),
     "named": ("✗", "wrong, mistake named"),
+    "follows": ("↳", "wrong, calls one that is"),
     "unnamed": ("?", "wrong, not named"),
     "error": ("!", "error, too slow or crashed"),
     "withheld": ("△", "points withheld"),
@@ -45,6 +46,7 @@ STATUS_OUTCOME = {
     "missing": "missing",
 }
 MOST_TO_TEACH = 5
+MOST_DRAWN = 15
 MOST_UNEXPLAINED = 3
 PROVENANCE = {
     "graded": "Graded",
@@ -58,7 +60,10 @@ PROVENANCE = {
 
 @dataclass(frozen=True)
 class Column:
-    """A graded cell of the week: an exercise, a trained artifact or (`written`) an answer in words. `id` is its grade id."""
+    """A graded cell of the week: an exercise, a trained artifact or (`written`) an answer in words. `id` is its grade id.
+
+    `uses` names the exercises that it calls, directly or through others.
+    """
 
     id: str
     name: str
@@ -66,6 +71,7 @@ class Column:
     written: bool = False
     stretch: bool = False
     artifact: bool = False
+    uses: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True)
@@ -115,11 +121,18 @@ class Entry:
         return self.seconds_late / 86400
 
     def outcome(self, column: Column) -> str:
-        """The key in OUTCOMES of an exercise; "missing" where there is no verdict."""
+        """The key in OUTCOMES of an exercise; "missing" where there is no verdict.
+
+        What is wrong without a name "follows" where an exercise that it calls is not right either.
+        """
         verdict = self.verdicts.get(column.name)
         if verdict is None:
             return "missing"
-        return STATUS_OUTCOME.get(verdict.status) or ("named" if verdict.named else "unnamed")
+        if verdict.status in STATUS_OUTCOME:
+            return STATUS_OUTCOME[verdict.status]
+        if verdict.named:
+            return "named"
+        return "follows" if any(n in column.uses and not v.right for n, v in self.verdicts.items()) else "unnamed"
 
 
 @dataclass(frozen=True)
@@ -294,6 +307,9 @@ def _columns(week: Week, gradebook: Gradebook) -> list[Column]:
     notebook = gradebook.find_notebook(week.name, week.name)
     points = {cell.name: cell.max_score for cell in notebook.grade_cells}
     artifacts = {artifact.name for artifact in week.artifacts}
+    uses: dict[str, frozenset[str]] = {}
+    for item in week.exercises:  # in the order of the notebook: whatever an exercise uses comes before it
+        uses[item.name] = frozenset(item.uses).union(*(uses[name] for name in item.uses))
     stretch = {item.name for item in [*week.exercises, *week.artifacts] if item.stretch}
     columns = []
     for cell in week.master.cells:
@@ -303,7 +319,7 @@ def _columns(week: Week, gradebook: Gradebook) -> list[Column]:
             cell_id = f"{role}-{slug(name)}"
             if cell_id in points:
                 kind = {"written": role == "written", "stretch": name in stretch, "artifact": name in artifacts}
-                columns.append(Column(cell_id, name, points[cell_id], **kind))
+                columns.append(Column(cell_id, name, points[cell_id], **kind, uses=uses.get(name, frozenset())))
     return columns
 
 
@@ -387,6 +403,7 @@ def to_html(report: ClassReport) -> str:
         late=[entry for entry in graded if entry.seconds_late > 0],
         pictures=_pictures(report) if graded else {},
         provenance=PROVENANCE,
+        most_drawn=MOST_DRAWN,
     )
 
 
@@ -410,14 +427,15 @@ def _pictures(report: ClassReport) -> dict[str, Markup]:
         ),
     }
     if report.mistakes:
-        most = [f"{len(m.students)} students, {m.exercise}: {m.message}" for m in report.mistakes]
+        most = report.mistakes[:MOST_DRAWN]
+        spoken = [f"{len(m.students)} students, {m.exercise}: {m.message}" for m in most]
         drawn["mistakes"] = (
-            f"Bars of how many students made each named mistake. {' '.join(most)}",
+            f"Bars of how many students made each named mistake. {' '.join(spoken)}",
             partial(
                 charts.counted,
-                [f"{m.exercise}: {m.message}" for m in report.mistakes],
-                [len(m.students) for m in report.mistakes],
-                len(report.mistakes[0].students),
+                [f"{m.exercise}: {m.message}" for m in most],
+                [len(m.students) for m in most],
+                len(most[0].students),
             ),
         )
     return {name: charts.picture(name, alt, draw) for name, (alt, draw) in drawn.items()}

@@ -44,7 +44,7 @@ def week(tmp_path: Path) -> Week:
         "EXERCISES = [\n"
         f'    Exercise("add", 4, None, [Mistake("no-sum", "{NO_SUM}", "a + b", "a")]),\n'
         '    Exercise("scale", 6, None),\n'
-        '    Exercise("extra", 2, None, stretch=True),\n'
+        '    Exercise("extra", 2, None, stretch=True, uses=["scale"]),\n'
         "]\n",
         encoding="utf-8",
     )
@@ -152,6 +152,18 @@ def test_points_come_from_the_gradebook_and_causes_from_the_verdicts(week, grade
     assert "Isolation: plain process" in page.text
     [mistake] = read(week.root / "grading/reports" / WEEK / "mistakes.csv")
     assert list(mistake.values()) == ["add", "no-sum", "2", "3", NO_SUM, "ben; ada"]
+
+
+def test_what_an_earlier_mistake_spoils_is_told_apart_from_what_nobody_can_explain(week, gradebook):
+    spoiled = [verdict("add"), verdict("scale", "wrong"), verdict("extra", "wrong")]
+    alone = [verdict("add", "wrong"), verdict("scale"), verdict("extra", "wrong")]
+    for student, verdicts in {"ada": spoiled, "ben": spoiled, "cleo": alone}.items():
+        add(week, gradebook, student, verdicts)
+    report = read_report(week)
+    counts = {column.name: report.counts(column) for column in report.exercises}
+    assert counts["extra"] == {"follows": 2, "unnamed": 1} and counts["scale"] == {"unnamed": 2, "right": 1}
+    unexplained = [sentence.split(" wrong in")[0] for sentence in report.to_teach]
+    assert unexplained == ["2 of 3 students have scale"]
 
 
 def test_withheld_points_wait_until_a_person_decides(week, gradebook):
