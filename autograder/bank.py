@@ -98,7 +98,7 @@ def make_bank(week: Week, exercise: Exercise, seed: str) -> Bank:
             raise CourseError(f"{where}: the solution fails: {right[i].type}: {right[i].message} ({right[i].line}).")
         try:
             tolerance = tolerance_of(right[i], double[i], exercise.floor)
-        except ValueError:
+        except (ValueError, RuntimeError):  # other leaves; leaves of other types or shapes
             raise CourseError(f"{where}: the solution's float64 answer has another form: {double[i]}.") from None
         exact = compare(right[i], _single_like(double[i], right[i]), tolerance)
         if not exact.agrees:

@@ -176,11 +176,15 @@ class Week:
 
 def _places_in_code(source: str, text: str) -> Iterator[int]:
     """Where `text` begins in the source, leaving out places that lie inside a comment or a docstring."""
-    lines = source.splitlines(keepends=True)
+    lines = io.StringIO(source).readlines()
     starts = [0]
     for line in lines:
         starts.append(starts[-1] + len(line))
     hidden: list[tuple[int, int]] = []
+
+    def place(line: int, column: int) -> int:  # ast counts columns in bytes of UTF-8, tokenize in characters
+        return starts[line - 1] + len(lines[line - 1].encode()[:column].decode())
+
     for token in tokenize.generate_tokens(io.StringIO(source).readline):
         if token.type == tokenize.COMMENT:
             hidden.append((starts[token.start[0] - 1] + token.start[1], starts[token.end[0] - 1] + token.end[1]))
@@ -189,9 +193,7 @@ def _places_in_code(source: str, text: str) -> Iterator[int]:
         documented = isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef | ast.Module)
         if documented and body and isinstance(body[0], ast.Expr) and isinstance(body[0].value, ast.Constant):
             expr = body[0]
-            hidden.append(
-                (starts[expr.lineno - 1] + expr.col_offset, starts[expr.end_lineno - 1] + expr.end_col_offset)
-            )
+            hidden.append((place(expr.lineno, expr.col_offset), place(expr.end_lineno, expr.end_col_offset)))
     at = source.find(text)
     while at >= 0:
         if not any(begin <= at < end for begin, end in hidden):

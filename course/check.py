@@ -109,14 +109,18 @@ def describe(value: Any) -> str:
     if isinstance(value, Tensor):
         return f"a tensor of shape {tuple(value.shape)} and dtype {str(value.dtype).removeprefix('torch.')}"
     if isinstance(value, Opaque):
-        return f"a {value.type}"
+        return _a(value.type)
     if isinstance(value, Failure):
         return f"an exception ({value.type})"
     if value is None:
         return "None"
     if isinstance(value, list | tuple):
         return f"a {type(value).__name__} of {len(value)}"
-    return f"a {type(value).__name__}"
+    return _a(type(value).__name__)
+
+
+def _a(noun: str) -> str:
+    return f"{'an' if noun[:1].lower() in 'aeiou' else 'a'} {noun}"
 
 
 def compare(expected: Any, got: Any, tolerance: Sequence[float] = ()) -> Difference:
@@ -166,14 +170,23 @@ def _is_number(value: Any) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool)
 
 
+def _same_kind(tensor: Tensor, number: int | float) -> tuple[Tensor, Tensor]:
+    """A 0-d tensor and a number as two tensors: of one dtype if both are floating or both are whole numbers."""
+    if tensor.dtype == torch.bool or is_floating(tensor) != is_floating(number):
+        return tensor, torch.tensor(number)
+    if is_floating(tensor):
+        return tensor, torch.tensor(number, dtype=tensor.dtype)
+    return tensor.long(), torch.tensor(number)
+
+
 def _compare_leaf(right: Any, mine: Any, path: str, limit: float) -> Difference:
     if isinstance(right, Failure) or isinstance(mine, Failure):
         same = isinstance(right, Failure) and isinstance(mine, Failure) and right.type == mine.type
         return Difference(0.0, path) if same else _unlike(path, right, mine)
     if isinstance(right, Tensor) and right.ndim == 0 and _is_number(mine):
-        mine = torch.tensor(mine, dtype=right.dtype if is_floating(right) == is_floating(mine) else None)
+        right, mine = _same_kind(right, mine)
     elif isinstance(mine, Tensor) and mine.ndim == 0 and _is_number(right):
-        right = torch.tensor(right, dtype=mine.dtype if is_floating(right) == is_floating(mine) else None)
+        mine, right = _same_kind(mine, right)
     if not isinstance(right, Tensor) or not isinstance(mine, Tensor):
         if _is_number(right) and _is_number(mine):
             if is_floating(right) != is_floating(mine):

@@ -18,6 +18,13 @@ from torch import Tensor
 MAX_DEPTH = 16
 MAX_NODES = 20_000
 MAX_BYTES = 64 * 2**20  # of tensors and of JSON, each
+DTYPES = {torch.bool, torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64} | {
+    torch.float16,
+    torch.bfloat16,
+    torch.float32,
+    torch.float64,
+    torch.complex64,
+}  # what every version of safetensors can write
 
 
 @dataclass(frozen=True)
@@ -58,6 +65,8 @@ def pack(value: Any) -> tuple[dict[str, Tensor], Any]:
         if isinstance(node, Tensor):
             if node.layout != torch.strided or node.device.type == "meta" or node.is_quantized:
                 return {"opaque": f"torch.Tensor ({node.layout})"}
+            if node.dtype not in DTYPES:
+                return {"opaque": f"torch.Tensor ({node.dtype})"}
             size += node.numel() * node.element_size()
             if size > MAX_BYTES:
                 raise TooLarge(f"the result holds more than {MAX_BYTES // 2**20} MB of tensors")
@@ -69,7 +78,7 @@ def pack(value: Any) -> tuple[dict[str, Tensor], Any]:
             size += len(node) if isinstance(node, str) else 0
             return node
         if isinstance(node, int):
-            return int(node)
+            return int(node) if -(2**63) <= node < 2**63 else {"opaque": "int of more than 64 bits"}
         if isinstance(node, float):
             return float(node)
         if isinstance(node, Failure):
@@ -98,11 +107,11 @@ def unpack(tensors: dict[str, Tensor], skeleton: Any) -> Any:
         if not isinstance(node, dict) or len(node) != 1:
             raise ValueError("not a packed value")
         [(kind, body)] = node.items()
-        if kind == "tensor" and body in tensors:
+        if kind == "tensor" and isinstance(body, str) and body in tensors:
             return tensors[body]
         if kind == "opaque" and isinstance(body, str):
             return Opaque(body)
-        if kind == "failure" and isinstance(body, list) and all(isinstance(part, str) for part in body):
+        if kind == "failure" and isinstance(body, list) and [type(part) for part in body] == [str] * 3:
             return Failure(*body)
         if kind in ("list", "tuple") and isinstance(body, list):
             items = [walk(item, depth + 1) for item in body]

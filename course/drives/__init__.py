@@ -93,6 +93,14 @@ def tracked(*tensors: Tensor) -> list[Tensor]:
     return [tensor.detach().clone().requires_grad_(True) for tensor in tensors]
 
 
+def _message(error: BaseException) -> str:
+    """The error's message, shortened; empty for an exception of the student's that cannot even be printed."""
+    try:
+        return str(error)[:2000].encode("utf-8", "replace").decode()
+    except Exception:
+        return ""
+
+
 def _failing_line(error: BaseException) -> str:
     """The last line of student code in the traceback: its number within the cell and its text."""
     frames = traceback.extract_tb(error.__traceback__)
@@ -159,7 +167,7 @@ def answer(week: str, exercise: str, namespace: dict[str, Any], inputs: dict, fo
     except KeyboardInterrupt:
         raise
     except BaseException as error:  # SystemExit and the like are answers too
-        return Failure(type(error).__name__, str(error)[:2000], _failing_line(error))
+        return Failure(type(error).__name__, _message(error), _failing_line(error))
 
 
 def answer_files(week: str, exercise: str, namespace: dict[str, Any], stem: str, forbid: Sequence[str] = ()) -> None:
