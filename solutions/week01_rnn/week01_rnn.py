@@ -687,6 +687,102 @@ plt.show()
 # confuse? Does a language with few names have to come off badly? And your network or `torch.nn.RNN` of the same size:
 # will one be better, and by how much would they have to differ before you believed it?
 
+# %%
+from course import plots, train, window
+from course.data import (
+    austen,
+    encode_novels,
+    encode_surnames,
+    novel_alphabet,
+    surname_alphabet,
+    surname_labels,
+    surnames,
+)
+
+seed = 0  # of the models that you hand in
+size = "gpu" if device == "cuda" else "cpu"
+
+# %% [markdown]
+# Two questions come before any training. Is the loss of the untrained network what it must be, $\ln 18$? And can it
+# learn one batch by heart? A bug shows here in seconds. Then comes one minute of training; if you interrupt it, running
+# the cell again goes on where it stopped. The model is saved as `names.safetensors` and `names.json`.
+
+
+# %% experiment="names"
+def names_loss(model: nn.Module, tokens: Tensor, lengths: Tensor, labels: Tensor) -> Tensor:
+    return F.cross_entropy(model(tokens, lengths), labels)
+
+
+hidden_size, updates = {"cpu": (128, 1500), "gpu": (256, 4000)}[size]
+training, validation = ([part.to(device) for part in encode_surnames(surnames()[s])] for s in ("train", "validation"))
+batches = train.padded_batches(*training, batch_size=64, seed=seed)
+
+torch.manual_seed(seed)
+classifier = NameClassifier(len(surname_alphabet()), len(surname_labels()), 64, hidden_size).to(device)
+first_loss, expected = train.loss_at_start(classifier, batches(0), names_loss, num_classes=len(surname_labels()))
+learned_by_heart = train.overfit(classifier, batches(0), names_loss)
+print(f"loss at the start {first_loss:.2f}, ln 18 = {expected:.2f}; one batch by heart: {learned_by_heart[-1]:.4f}")
+
+
+def validation_accuracy(model: nn.Module) -> float:
+    return train.accuracy(model(*validation[:2]), validation[2])
+
+
+settings = {"clip": clip_by_global_norm, "evaluate": validation_accuracy, "every": updates // 10}
+names_history = train.fit(
+    classifier, batches, names_loss, updates, checkpoint="names.checkpoint", label="names", **settings
+)
+train.save_artifact("names", classifier, {"accuracy": names_history.figure, "points": names_history.points})
+
+# %% [markdown]
+# **Compare** with what you predicted. Each row of the map is a language; the numbers are percent of its names.
+
+# %% experiment="names_confusion"
+with torch.no_grad():
+    guesses = classifier(*validation[:2]).argmax(dim=1)
+counts = train.confusion(guesses, validation[2], len(surname_labels())).cpu()
+per_class = {
+    label: (row[i] / row.sum()).item() for i, (label, row) in enumerate(zip(surname_labels(), counts, strict=True))
+}
+for label, share in sorted(per_class.items(), key=lambda item: -item[1]):
+    known = int((training[2] == surname_labels().index(label)).sum())
+    print(f"{label:12} {share:4.0%} right, {known:5} names to learn from")
+plots.confusion_map(counts, surname_labels(), title=f"Surnames nobody trained on: {names_history.figure:.0%} right")
+plt.show()
+
+
+# %% [markdown]
+# Now the same network with `torch.nn.RNN` in place of your `rnn_forward`: same size, same data in the same order, same
+# distribution of first weights, three seeds each.
+
+
+# %% experiment="names_level"
+class TorchClassifier(nn.Module):
+    """NameClassifier with PyTorch's own recurrent layer."""
+
+    def __init__(self, vocab_size: int, num_classes: int, d_embed: int, hidden_size: int):
+        super().__init__()
+        self.embedding = nn.Embedding(vocab_size, d_embed)
+        self.rnn = nn.RNN(d_embed, hidden_size, batch_first=True)
+        self.output = nn.Linear(hidden_size, num_classes)
+
+    def forward(self, tokens: Tensor, lengths: Tensor) -> Tensor:
+        packed = nn.utils.rnn.pack_padded_sequence(self.embedding(tokens), lengths.cpu(), True, enforce_sorted=False)
+        return self.output(self.rnn(packed)[1][0])
+
+
+level = {"yours": [], "torch.nn.RNN": []}
+for run in (1, 2, 3):
+    for name, make in zip(level, (NameClassifier, TorchClassifier), strict=True):
+        torch.manual_seed(run)
+        model = make(len(surname_alphabet()), len(surname_labels()), 64, hidden_size).to(device)
+        batches = train.padded_batches(*training, batch_size=64, seed=run)
+        history = train.fit(model, batches, names_loss, updates, label=f"{name}, seed {run}", **settings)
+        level[name].append([point[3] for point in history.points])
+at = [point[0] for point in history.points]
+plots.curves(at, level, xlabel="updates", ylabel="accuracy on validation names", title="The same network, twice")
+plt.show()
+
 # %% [markdown]
 # ## 4. A novel, character by character
 #
@@ -1010,6 +1106,53 @@ for temperature in (0.2, 0.6, 1.0, 2.0):
 # look like there: letters, words, grammar, sense?
 
 # %% [markdown]
+# Your network reads windows of 128 characters, drawn at random from the five training novels. It is scored on volume one
+# of *Persuasion* (volume two is kept for grading), in windows of 256 characters that overlap by half, so that all but the
+# first predictions see 128 characters or more. The alphabet is that of the training novels, and `<unk>` for anything
+# else. About three minutes; the model is saved as `chars.safetensors` and `chars.json`.
+
+
+# %% experiment="chars"
+def chars_loss(model: nn.Module, tokens: Tensor) -> Tensor:
+    lengths = torch.full((len(tokens),), tokens.size(1), device=tokens.device)
+    return char_lm_loss(model(tokens)[0], tokens, lengths)
+
+
+def bits_on_persuasion(model: nn.Module) -> float:
+    return train.bits_per_character(lambda tokens: model(tokens)[0], persuasion, context=256)
+
+
+hidden_size, batch_size, updates = {"cpu": (256, 32, 1000), "gpu": (512, 64, 4000)}[size]
+novels, persuasion = (encode_novels(austen()[split]).to(device) for split in ("train", "validation"))
+batches = train.text_batches(novels, batch_size, context=128, seed=seed)
+
+torch.manual_seed(seed)
+writer = CharRNN(len(novel_alphabet()), 64, hidden_size).to(device)
+first_loss, expected = train.loss_at_start(writer, batches(0), chars_loss, num_classes=len(novel_alphabet()), base=2)
+print(f"loss at the start {first_loss:.2f} bits, log2 {len(novel_alphabet())} = {expected:.2f}")
+settings = {"clip": clip_by_global_norm, "evaluate": bits_on_persuasion, "every": updates // 5}
+chars_history = train.fit(
+    writer, batches, chars_loss, updates, checkpoint="chars.checkpoint", label="chars", **settings
+)
+train.save_artifact("chars", writer, {"bits per character": chars_history.figure, "points": chars_history.points})
+
+# %% [markdown]
+# This is the first point of the course's **common curve**: bits per character on *Persuasion*, against the seconds
+# trained and against the characters seen. Every language model of the later weeks will be put into this picture.
+
+# %% experiment="chars_text"
+plots.common_curve({"RNN, week 1": chars_history.points})
+plt.show()
+
+alphabet, rng = novel_alphabet(), torch.Generator().manual_seed(8)
+prompt = alphabet.encode("Anne ").unsqueeze(0).to(device)
+draws = torch.rand(1, 240, generator=rng).to(device)
+for temperature in (0.3, 0.7, 1.0, 1.5):
+    with torch.no_grad():
+        text = alphabet.decode(generate(writer, prompt, draws, temperature)[0])
+    print(f"--- temperature {temperature}\n{text}\n")
+
+# %% [markdown]
 # ## 5. How far back does it remember?
 
 # %% [markdown]
@@ -1104,6 +1247,37 @@ plt.show()
 #
 # **Predict**, before you run anything. At 10, 20, 40, 80 and 120 steps: up to which delay will the network learn to
 # name the symbol? Will it fail gradually, or all at once?
+
+# %% [markdown]
+# Eight symbols can be the answer, eight others distract; guessing gives 12.5 %. Each network has 1,500 updates of 32
+# sequences (counted, so that the speed of your machine does not matter), Adam with 2e-3, clipping at 1, and stops
+# early at 97 %. Three seeds for each delay; a delay counts as learned where most of them reach 90 %. It takes some five
+# minutes on two cores. Interrupt it and it shows what it has.
+
+
+# %% experiment="window"
+def make_model(vocab_size: int, num_classes: int) -> nn.Module:
+    return NameClassifier(vocab_size, num_classes, d_embed=32, hidden_size=64)
+
+
+window_runs = window.reference_window(make_model, seeds=(0, 1, 2), clip=clip_by_global_norm, device=device)
+print(f"reference window: {window.window_of(window_runs)} steps")
+plots.reference_window_plot({"RNN, week 1": window_runs})
+plt.show()
+
+# %% [markdown]
+# **The control.** One more network of the same size, trained on delays that change from batch to batch, from 1 to 200,
+# short and long scales alike (the logarithm of the delay is uniform): 1,500 updates as before. **Predict:** at which of
+# the delays will it do better than the networks that were trained on that one delay alone, and at which worse?
+
+# %% experiment="window_control"
+control_runs = [
+    run for s in (0, 1, 2) for run in window.mixed_delays(make_model, s, clip=clip_by_global_norm, device=device)
+]
+plots.reference_window_plot(
+    {"one delay": window_runs, "mixed delays": control_runs}, title="Trained on one delay, or on a mixture"
+)
+plt.show()
 
 # %% [markdown] written="what_limits_the_window" points=5
 # ### What limits the window?
