@@ -114,7 +114,7 @@ def _prepare_worker() -> None:
     torch.set_num_threads(1)
 
 
-def _pool(jobs: int) -> ProcessPoolExecutor:
+def process_pool(jobs: int) -> ProcessPoolExecutor:
     return ProcessPoolExecutor(jobs, multiprocessing.get_context("spawn"), initializer=_prepare_worker)
 
 
@@ -133,7 +133,7 @@ def grade_folder(folder: Path, release: Path, week: Path, banks: Path, isolation
 
 
 def graded_in_workers(
-    folders: dict[str, Path], jobs: int, *arguments: object, pool: Callable[[int], Executor] = _pool
+    pool: Callable[[int], Executor], folders: dict[str, Path], jobs: int, *arguments: object
 ) -> Iterator[tuple[str, Graded | BaseException]]:
     """(student, result) as they come. A submission that kills its worker is tried once more, by itself, and costs no other.
 
@@ -192,11 +192,13 @@ def grade_week(
     isolation: str | None = None,
     feedback: bool = True,
     quiet: bool = False,
+    pool: Callable[[int], Executor] | None = None,
 ) -> list[Row]:
     """Grades a week's submissions and writes gradebook, autograded notebooks, verdicts and feedback.
 
     `submissions` is imported first (`import_submissions`); without it, what nbgrader has collected is graded. `student`
-    grades one. `jobs` and `isolation` override the settings. Returns the rows of those graded, by student.
+    grades one. `jobs` and `isolation` override the settings; `pool` makes any executor with so many workers, processes of
+    this machine by default. Returns the rows of those graded, by student.
     Raises CourseError before anything is graded where the release, the gradebook, the sandbox or every submission lacks.
     """
     settings = load_settings(week.root)
@@ -220,9 +222,8 @@ def grade_week(
     banks = hidden_banks(week)
     provenance = provenance_of(week, isolation)
     troubles: dict[str, tuple[str, bool]] = {}
-    results = graded_in_workers(
-        folders, jobs or settings.jobs, release, week.folder, banks, isolation, settings.cell_timeout
-    )
+    arguments = (release, week.folder, banks, isolation, settings.cell_timeout)
+    results = graded_in_workers(pool or process_pool, folders, jobs or settings.jobs, *arguments)
     with Progress(total=len(folders), desc=week.name, bar_format=BAR, disable=quiet or None) as bar:
         for name, result in results:
             troubles[name] = _write(week, name, folders[name], result, provenance)

@@ -20,6 +20,7 @@ from jupyter_client.provisioning import LocalProvisioner
 from traitlets import Enum
 
 import course
+from autograder.kernel import KERNELS
 from autograder.week import CourseError
 
 SYSTEM = (
@@ -108,6 +109,8 @@ def sandbox_trouble() -> str:
 
 def require(isolation: str) -> None:
     """Raises CourseError, with what to do, where this kind of isolation is not to be had on this machine."""
+    if isolation not in KERNELS:
+        raise CourseError(f"There is no isolation {isolation!r}; there are {' and '.join(KERNELS)}.")
     if isolation == "bubblewrap" and (why := sandbox_trouble()):
         raise CourseError(NEITHER.format(why=why))
 
@@ -131,11 +134,12 @@ class SandboxProvisioner(LocalProvisioner):
         home = cwd / ".home"
         _warm_home(home)
         env = environment(home)
-        if self.isolation == "bubblewrap":
+        # A kernel ends with its parent: by bubblewrap's --die-with-parent, elsewhere by watching JPY_PARENT_PID, which
+        # launch_kernel sets unless told that it is independent. (Inside a PID namespace that watch would see process 1.)
+        boxed = self.isolation == "bubblewrap"
+        if boxed:
             kwargs["cmd"] = sandboxed(kwargs["cmd"], env, [self.sockets, cwd], cwd)
-        # The kernel watches its parent by JPY_PARENT_PID, which launch_kernel sets unless it is independent; inside
-        # a PID namespace the parent is process 1, which would be taken for the parent's death.
-        return {**kwargs, "cwd": str(cwd), "env": env, "independent": True}
+        return {**kwargs, "cwd": str(cwd), "env": env, "independent": boxed}
 
     async def launch_kernel(self, cmd: list[str], **kwargs: Any) -> KernelConnectionInfo:
         """Starts it; what it writes to its own stdout and stderr, outside of any cell, is dropped."""

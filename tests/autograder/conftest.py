@@ -62,6 +62,9 @@ def small(tmp_path_factory: pytest.TempPathFactory) -> SmallCourse:
 
 
 @pytest.fixture
-def class_course(tmp_path: Path) -> SmallCourse:
-    """A small course of the test's own, with a gradebook to be made."""
-    return make_small_course(tmp_path / "course")
+def class_course(small: SmallCourse, tmp_path: Path) -> SmallCourse:
+    """A copy of the small course for a test that writes into it."""
+    root = tmp_path / "course"
+    shutil.copytree(small.root, root)
+    week = Week(root / "solutions" / WEEK)
+    return SmallCourse(root, week, small.release, root / small.banks.relative_to(small.root))
