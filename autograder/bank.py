@@ -52,9 +52,12 @@ def tolerance_of(answer32: Any, answer64: Any, floor: float) -> list[float]:
     """The absolute tolerance of each floating-point leaf: NOISE times the float32 noise of the solution, with a floor.
 
     Both are relative to the largest finite value of the leaf. A leaf that is all zeros gets the floor itself.
+    Raises ValueError where the two answers differ in their leaves, in the type of one or in its shape.
     """
     tolerances = []
     for (_, single), (_, double) in zip(leaves(answer32), leaves(answer64), strict=True):
+        if type(single) is not type(double) or getattr(single, "shape", ()) != getattr(double, "shape", ()):
+            raise ValueError("the two answers have different forms")
         if is_floating(single):
             single, double = (torch.as_tensor(value, dtype=torch.float64) for value in (single, double))
             finite = single.isfinite() & double.isfinite()
@@ -98,7 +101,7 @@ def make_bank(week: Week, exercise: Exercise, seed: str) -> Bank:
             raise CourseError(f"{where}: the solution fails: {right[i].type}: {right[i].message} ({right[i].line}).")
         try:
             tolerance = tolerance_of(right[i], double[i], exercise.floor)
-        except (ValueError, RuntimeError):  # other leaves; leaves of other types or shapes
+        except ValueError:
             raise CourseError(f"{where}: the solution's float64 answer has another form: {double[i]}.") from None
         exact = compare(right[i], _single_like(double[i], right[i]), tolerance)
         if not exact.agrees:
