@@ -65,6 +65,11 @@ class Made:
         return f"{self.student}@example.org"
 
 
+def model_of(week: Week, file: str) -> Path:
+    """A trained model of the reference solution, which students of the class hand in as theirs."""
+    return week.folder / "artifacts" / file
+
+
 def plain(source: str) -> str:
     """A solution cell without nbgrader's markers, as a student would have it."""
     return "\n".join(line for line in source.splitlines() if not line.strip().startswith("### "))
@@ -91,7 +96,10 @@ class Maker:
 
     def right(self) -> dict[str, Expected]:
         expected = {e.name: Expected(e.points, "passed") for e in self.exercises.values()}
-        return expected | {a.name: Expected(a.points, "passed") for a in self.week.artifacts}
+        for a in self.week.artifacts:
+            there = model_of(self.week, a.file).exists()
+            expected[a.name] = Expected(a.points, "passed") if there else Expected(0.0, "missing")
+        return expected
 
     def person(self, profile: str, **changes) -> Made:
         """A perfect submission of the next student in the list, with changes."""
@@ -244,7 +252,6 @@ def warn(notebook: NotebookNode) -> None:
 
 def write_class(week: Week, notebook: NotebookNode, made: Sequence[Made], submitted: Path, due: datetime) -> None:
     """Writes each student's submission of the released `notebook` to submitted/<student>/<week>/, as an exchange collects it."""
-    models = week.folder / "artifacts"
     questions = [cell.metadata.course.exercise for cell in _cells(notebook, "written")]
     for each in made:
         folder = submitted / each.student / week.name
@@ -256,8 +263,10 @@ def write_class(week: Week, notebook: NotebookNode, made: Sequence[Made], submit
         if each.raw is not None:
             path.write_bytes(each.raw)
         for artifact in week.artifacts if each.models else []:
-            for suffix in (".safetensors", ".json"):
-                shutil.copy((models / artifact.file).with_suffix(suffix), folder)
+            model = model_of(week, artifact.file)
+            for path in (model, model.with_suffix(".json")):
+                if path.exists():
+                    shutil.copy(path, folder)
         when = (due + each.late).astimezone(UTC)
         (folder / "timestamp.txt").write_text(f"{when:%Y-%m-%d %H:%M:%S} UTC\n")
 
