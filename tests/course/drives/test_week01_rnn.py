@@ -70,6 +70,15 @@ def test_forward_reads_nothing_of_the_padding(week: dict, rng: torch.Generator):
         assert torch.equal(one, two)
 
 
+def test_gradients_flow_back_through_forward_as_through_nn_rnn(week: dict, rng: torch.Generator):
+    twin, weights = twin_of(rng, nn.RNN, 3, 5, batch_first=True)
+    x, h0 = normal(rng, 2, 6, 3).requires_grad_(), normal(rng, 2, 5).requires_grad_()
+    upstream = normal(rng, 2, 6, 5)
+    expected = torch.autograd.grad(twin(x, h0.unsqueeze(0))[0], [x, h0, *weights], upstream)
+    outputs, _ = week["rnn_forward"](x, torch.tensor([6, 6]), h0, *weights)
+    torch.testing.assert_close(torch.autograd.grad(outputs, [x, h0, *weights], upstream), expected, **CLOSE)
+
+
 def test_step_backward_is_autograds(week: dict, rng: torch.Generator):
     twin, (w_ih, w_hh, b_ih, b_hh) = twin_of(rng, nn.RNNCell, 3, 5)
     x, h = normal(rng, 4, 3).requires_grad_(), normal(rng, 4, 5).requires_grad_()
@@ -99,7 +108,9 @@ def test_clipping_is_torchs(week: dict, rng: torch.Generator, max_norm: float):
     for parameter, grad in zip(parameters, grads, strict=True):
         parameter.grad = grad.clone()
     expected = nn.utils.clip_grad_norm_(parameters, max_norm)
+    given = [grad.clone() for grad in grads]
     clipped, norm = week["clip_by_global_norm"](grads, max_norm)
+    assert all(torch.equal(grad, copy) for grad, copy in zip(grads, given, strict=True))
     torch.testing.assert_close(norm, expected, **CLOSE)
     torch.testing.assert_close(clipped, [parameter.grad for parameter in parameters], **CLOSE)
 
@@ -158,6 +169,11 @@ def test_probabilities_are_those_of_a_categorical_distribution(week: dict, rng: 
     torch.testing.assert_close(week["next_char_probs"](logits, 0.7), expected, **CLOSE)
 
 
+def test_probabilities_of_large_logits_are_finite(week: dict):
+    probs = week["next_char_probs"](torch.tensor([[200.0, 199.0, 0.0]]), 0.5)
+    torch.testing.assert_close(probs, torch.tensor([[1.0, math.exp(-2.0), 0.0]]) / (1 + math.exp(-2.0)))
+
+
 def test_cut_keeps_the_likeliest_in_their_proportions(week: dict, rng: torch.Generator):
     logits = normal(rng, 3, 7)
     whole, cut = week["next_char_probs"](logits, 0.7), week["next_char_probs"](logits, 0.7, top_k=3)
@@ -194,6 +210,14 @@ def test_generating_step_by_step_is_reading_the_whole_again(week: dict, rng: tor
         ]
         expected = torch.cat([expected, torch.tensor(token)[:, None]], dim=1)
     assert torch.equal(week["generate"](model, prompt, draws, 1.3), expected)
+
+
+def test_generating_with_top_1_is_greedy_whatever_the_draws(week: dict, rng: torch.Generator):
+    model = drives.CaseModel({"embedding": normal(rng, 7, 4), "w_hh": normal(rng, 4, 4), "output": normal(rng, 7, 4)})
+    prompt, draws = torch.randint(7, (2, 3), generator=rng), torch.rand(2, 10, generator=rng, dtype=torch.float64)
+    tokens = week["generate"](model, prompt, draws, 1.0, top_k=1)
+    logits, _ = model(tokens)
+    assert torch.equal(tokens[:, 3:], logits[:, 2:-1].argmax(dim=2))
 
 
 def test_horizon_is_the_jacobians(week: dict, rng: torch.Generator):
