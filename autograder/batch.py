@@ -126,10 +126,7 @@ def grade_folder(folder: Path, release: Path, week: Path, banks: Path, isolation
         several = len(list(folder.glob("*.ipynb"))) > 1
         why = f"Submit one notebook, {week.name}.ipynb; {'several others were' if several else 'none was'} found."
         return ungraded(read_release(release), week, why)
-    graded = grade_notebook(notebook, release, week, banks, isolation, cell_timeout)
-    if notebook.name != f"{week.name}.ipynb":
-        graded.repairs.insert(0, f"The notebook was named {notebook.name}; it was graded as {week.name}.ipynb.")
-    return graded
+    return grade_notebook(notebook, release, week, banks, isolation, cell_timeout)
 
 
 def graded_in_workers(
@@ -228,7 +225,7 @@ def grade_week(
         for name, result in results:
             troubles[name] = _write(week, name, folders[name], result, provenance)
             bar.update()
-    if feedback:
+    if feedback and not all(lost for _, lost in troubles.values()):
         write_feedback(week, student or "*")
     with open_gradebook(week.root) as gradebook:
         return [row(gradebook, week, name, *troubles[name]) for name in sorted(folders)]

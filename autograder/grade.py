@@ -68,6 +68,8 @@ def grade_notebook(
     except Unreadable as error:
         return ungraded(released, week, str(error))
     repaired = repair(read, released)
+    if submission.name != release.name:
+        repaired.repairs.insert(0, f"The notebook was named {submission.name}; it is graded as {release.name}.")
     with tempfile.TemporaryDirectory(prefix="submission-") as folder:
         run = Run(isolation, Path(folder).resolve(), cell_timeout)
         verdicts = run_sync(_grade)(run, repaired.notebook, submission.parent, week, banks)

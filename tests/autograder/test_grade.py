@@ -121,16 +121,20 @@ def test_accidents_cost_nothing_and_are_told(small, tmp_path):
     at = next(i for i, each in enumerate(notebook.cells) if each.id == "next-char-probs")
     notebook.cells[at:at] = [new_code_cell(source) for source in extras]
     notebook.cells.append(new_markdown_cell("<script>alert(1)</script> *text*"))
-    graded = grade(small, tmp_path, notebook)
+    path = small.hand_in(tmp_path, notebook).rename(tmp_path / "Copy of week01_rnn.ipynb")
+    graded = grade_notebook(path, small.release_path, small.week, small.banks)
     assert [verdict.status for verdict in graded.verdicts] == ["passed"] * 5
     assert sum(verdict.points for verdict in graded.verdicts) == 18
     assert graded.repairs == [
+        "The notebook was named Copy of week01_rnn.ipynb; it is graded as week01_rnn.ipynb.",
         "The check of rnn_step was missing; it is the released one again.",
         "The check of rnn_step_backward had been changed; it is the released one again.",
     ]
     note = graded.notebook.cells[0]
     assert note.cell_type == "markdown" and all(sentence in note.source for sentence in graded.repairs)
-    text = str(graded.notebook)
+    text = "".join(
+        str(each.get("outputs", each.source)) for each in graded.notebook.cells
+    )  # all but code, which is shown as text
     assert "<script" not in text and "onerror" not in text and "<b>fine</b>" in text
     assert len(text) < 100_000
     assert "the grader runs no" not in "".join(
