@@ -51,16 +51,22 @@ def test_not_finite_values_come_back(cross):
 def test_views_and_parameters_arrive_as_plain_tensors_of_their_own(cross):
     base = torch.arange(6.0).view(2, 3)
     parameter = nn.Parameter(base.clone())
+
+    class Special(torch.Tensor):
+        pass
+
     for given, values in (
         (base.T, base.T),
         (base[0].expand(4, 3), base[0].repeat(4, 1)),
         (parameter * 2, base * 2),
         (parameter, base),
+        (base.as_subclass(Special), base),
         (torch.tensor([1 + 2j]).conj(), torch.tensor([1 - 2j])),
         (torch.tensor([1 + 2j]).conj().imag, torch.tensor([-2.0])),
     ):
         back = cross(given)
         assert type(back) is torch.Tensor and not back.requires_grad and back.is_contiguous()
+        assert not back.is_conj() and not back.is_neg()
         assert back.data_ptr() != given.data_ptr()
         assert torch.equal(back, values)
     twice = cross([base, base])
