@@ -230,10 +230,12 @@ def test_an_operator_is_seen_whatever_it_is_called(source: str):
         "from torch.autograd import grad as g\ndef f(x):\n    x.requires_grad_()\n    return g(x.pow(2).sum(), x)[0]",
         "def f(x): return torch.func.grad(lambda y: y.pow(2).sum())(x)",
         "def f(x): return torch.autograd.functional.jacobian(lambda y: y.pow(2), x)",
+        "def f(x): return torch.func.jvp(lambda y: y.pow(2), (x,), (x,))[1]",
+        "def f(x): return torch.func.jacfwd(lambda y: y.pow(2))(x)",
     ],
-    ids=["grad", "backward", "import as", "func", "jacobian"],
+    ids=["grad", "backward", "import as", "func", "jacobian", "jvp", "jacfwd"],
 )
-def test_a_backward_pass_is_seen(source: str):
+def test_a_derivative_is_seen(source: str):
     assert asked(source, ["autograd"]) == Failure("Forbidden", "autograd")
 
 
@@ -256,6 +258,12 @@ def test_only_what_was_used_is_told():
 )
 def test_nothing_is_seen_where_nothing_forbidden_runs(source: str):
     assert isinstance(asked(source, ["aten::rnn_tanh", "autograd"]), Tensor)
+
+
+def test_turning_the_profiler_off_is_seen():
+    failure = asked("def f(x):\n    torch.autograd._disable_profiler()\n    return x.relu()", ["aten::relu"])
+    assert failure == Failure("Forbidden", "turning off the profiler")
+    assert isinstance(asked("def f(x): return x.tanh()", ["aten::relu"]), Tensor), "the next answer is watched again"
 
 
 def test_nothing_forbidden_is_nothing_watched():
