@@ -7,6 +7,7 @@ imported when a data set is first asked for.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -79,3 +80,33 @@ class Alphabet:
         lengths = torch.tensor([len(text) for text in texts], dtype=torch.int64)
         rows = [self.encode(text) for text in texts]
         return torch.nn.utils.rnn.pad_sequence(rows, batch_first=True), lengths
+
+
+@cache
+def surname_alphabet() -> Alphabet:
+    """The characters of the training names."""
+    return Alphabet(surnames()["train"]["name"])
+
+
+@cache
+def surname_labels() -> tuple[str, ...]:
+    """The 18 labels in the order of their numbers: alphabetical."""
+    return tuple(sorted(set(surnames()["train"]["label"])))
+
+
+def encode_surnames(rows: Dataset) -> tuple[Tensor, Tensor, Tensor]:
+    """Rows of `name`, `label` as tokens (N, T), lengths (N,) and labels (N,), all int64, numbered as above."""
+    tokens, lengths = surname_alphabet().encode_batch(rows["name"])
+    number = {label: i for i, label in enumerate(surname_labels())}
+    return tokens, lengths, torch.tensor([number[label] for label in rows["label"]], dtype=torch.int64)
+
+
+@cache
+def novel_alphabet() -> Alphabet:
+    """The 81 characters of the five training novels, and `<unk>`."""
+    return Alphabet(austen()["train"]["text"])
+
+
+def encode_novels(rows: Dataset) -> Tensor:
+    """The texts of rows, one after the other, as (N,) int64."""
+    return torch.cat([novel_alphabet().encode(text) for text in rows["text"]])

@@ -25,11 +25,6 @@ Loss = Callable[..., Tensor]
 Clip = Callable[[list[Tensor], float], tuple[list[Tensor], Tensor]]
 
 
-def choose_device() -> torch.device:
-    """A CUDA device if there is one, otherwise the CPU."""
-    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-
-
 # ------------------------------------------------------------------------------------------------------ batches
 
 

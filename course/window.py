@@ -124,10 +124,11 @@ def mixed_delays(
     device: torch.device | str = "cpu",
     delays: Sequence[int] = (*DELAYS, 200),
 ) -> list[dict[str, float]]:
-    """The control: one model, every batch with a delay of its own between 1 and `longest`; then tested at each of `delays`.
+    """The control: one model, every batch with a delay of its own up to `longest`; then tested at each of `delays`.
 
-    Short delays teach the network to hold a symbol, and what holds it for ten steps often holds it for two hundred: this is
-    a curriculum in disguise, which is why the reference window does without one. Returns runs as `learn_delay` does.
+    The logarithm of the delay is uniform, so that delays of 2, 20 and 200 are about equally likely. Short delays teach the
+    network to hold a symbol, and what holds it for ten steps may hold it for two hundred: a curriculum in disguise, which
+    is why the reference window does without one. Returns runs as `learn_delay` does.
     """
     device = torch.device(device)
     torch.manual_seed(seed)
@@ -135,7 +136,7 @@ def mixed_delays(
 
     def batch_at(update: int) -> tuple[Tensor, ...]:
         generator = torch.Generator().manual_seed(seed * 1_000_003 + update)
-        delay = int(torch.randint(1, longest + 1, (1,), generator=generator))
+        delay = round(longest ** torch.rand((), generator=generator).item())
         return tuple(part.to(device) for part in recall(delay, BATCH_SIZE, generator))
 
     history = fit(model, batch_at, _loss, updates, clip=clip, label=f"mixed delays up to {longest}, seed {seed}")

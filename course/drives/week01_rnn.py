@@ -5,13 +5,16 @@ gradient that comes with the case, except for the exercises that are to be solve
 none either.
 """
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from course.data import austen, encode_novels, encode_surnames, novel_alphabet, surname_labels, surnames
 from course.drives import Student, gradients, set_weights, tracked
+from course.train import accuracy
 
 WEIGHTS = ("w_ih", "w_hh", "b_ih", "b_hh")
 
@@ -160,3 +163,68 @@ def chars(student: Student, inputs: dict) -> dict:
     model = set_weights(student.CharRNN(vocab_size, d_embed, weights["weight_hh"].size(0)), weights).eval()
     with torch.no_grad():
         return {"logits": model(inputs["tokens"])[0], "logits on changed": model(inputs["changed"])[0]}
+
+
+# What the check of a trained model does with public data in the notebook, and the grade with data that it has kept.
+
+SCORED_WINDOWS, CONTEXT = 150, 256
+
+
+def names_public() -> tuple[dict, Tensor]:
+    """(inputs, labels (N,)) of the validation names."""
+    tokens, lengths, labels = encode_surnames(surnames()["validation"])
+    return {"tokens": tokens, "lengths": lengths}, labels
+
+
+def score_names(inputs: dict, outputs: dict, key: Tensor) -> float:
+    """Accuracy. Raises ValueError where the logits are not finite or not of shape (N, 18)."""
+    logits = outputs["logits"]
+    if logits.shape != (len(key), len(surname_labels())) or not bool(logits.isfinite().all()):
+        raise ValueError(f"logits of shape {tuple(logits.shape)}, or not finite")
+    return accuracy(logits, key)
+
+
+def chars_windows(text: Tensor) -> tuple[dict, Tensor]:
+    """(inputs, where each window was changed (N,)) of a text (M,): 150 windows of 256 characters, evenly spaced and apart.
+
+    The second half of each window is scored, which is what `bits_per_character` does with a window. In `changed` the
+    windows go on from some position of their second half with what stands there in another window. Windows do not overlap,
+    so that no row of the batch holds what another is asked for. Raises ValueError for a text that is too short.
+    """
+    if len(text) < 2 * SCORED_WINDOWS * CONTEXT:
+        raise ValueError(f"{len(text)} characters are too few for {SCORED_WINDOWS} windows that lie apart")
+    starts = torch.linspace(0, len(text) - CONTEXT, SCORED_WINDOWS, dtype=torch.float64).long()
+    positions = torch.arange(CONTEXT)
+    tokens = text[starts.unsqueeze(1) + positions]  # (N, T)
+    half = CONTEXT // 2
+    cuts = torch.randint(half + 1, CONTEXT - 8, (SCORED_WINDOWS,), generator=torch.Generator().manual_seed(1986))
+    changed = torch.where(positions < cuts.unsqueeze(1), tokens, tokens.roll(1, dims=0))
+    return {"tokens": tokens, "changed": changed}, cuts
+
+
+def chars_public() -> tuple[dict, Tensor]:
+    """(inputs, where each window was changed) of volume one of Persuasion."""
+    return chars_windows(encode_novels(austen()["validation"]))
+
+
+def score_chars(inputs: dict, outputs: dict, key: Tensor) -> float:
+    """Bits per character over the second halves of the windows; the logits are normalised here.
+
+    Raises ValueError where the logits are not finite or of another shape than (N, T, 82), where a prediction changes with
+    characters that come after it, and where nothing changes with the characters before it.
+    """
+    tokens, logits, changed = inputs["tokens"], outputs["logits"], outputs["logits on changed"]
+    shape = (*tokens.shape, len(novel_alphabet()))
+    for given in (logits, changed):
+        if given.shape != shape or not bool(given.isfinite().all()):
+            raise ValueError(f"logits of shape {tuple(given.shape)} where {shape} is expected, or not finite")
+    log_probs, others = torch.log_softmax(logits.double(), dim=-1), torch.log_softmax(changed.double(), dim=-1)
+    moved = (log_probs - others).abs().amax(dim=-1)  # (N, T)
+    before = torch.arange(tokens.size(1)) < key.unsqueeze(1)
+    if float(moved[before].max()) > 1e-3:
+        raise ValueError("predictions change with characters that come after them: the model looks ahead")
+    if float(moved[~before].max()) <= 1e-3:
+        raise ValueError("predictions do not depend on the characters before them")
+    half = tokens.size(1) // 2
+    scored = log_probs[:, half - 1 : -1].gather(2, tokens[:, half:].unsqueeze(2))
+    return float(-scored.mean()) / math.log(2)
