@@ -28,7 +28,9 @@ def candidate(tried: Attempt) -> str:
     Raises CourseError where the answer is right already.
     """
     if tried.verdict.right:
-        raise CourseError(f"{tried.exercise.name} of {tried.student} is right already: there is nothing to accept.")
+        raise CourseError(
+            f"{tried.exercise.name} of {tried.student} is right already. Withheld points are given in formgrader."
+        )
     needed, wanted = [], _names(tried.source, ast.Load)
     for cell in reversed(tried.own):
         if _names(cell, ast.Store) & wanted:

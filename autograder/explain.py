@@ -1,5 +1,7 @@
 """For instructors only: one exercise of one student on the hidden cases, with both answers in full."""
 
+import difflib
+import math
 import tempfile
 import textwrap
 from collections.abc import Iterator, Sequence
@@ -12,6 +14,7 @@ from jupyter_core.utils import run_sync
 from nbformat import NotebookNode
 from torch import Tensor
 
+from autograder import verdicts
 from autograder.engine import Run
 from autograder.exercise import Artifact, Exercise
 from autograder.grade import read_release
@@ -54,8 +57,10 @@ def submission_of(week: Week, student: str) -> Path:
     path = find_notebook(folder, week.name) if folder.is_dir() else None
     if path is None:
         known = sorted(path.parent.name for path in (week.root / "grading" / "submitted").glob(f"*/{week.name}"))
-        handed_in = f"it has a submission of {', '.join(known)}" if known else "nobody handed it in"
-        raise CourseError(f"There is no notebook of {student!r} for {week.name}; {handed_in}.")
+        near = difflib.get_close_matches(student, known) or known[:5]
+        others = " and others" if len(known) > len(near) else ""
+        advice = f"it was handed in by {', '.join(near)}{others}" if known else "nobody handed it in"
+        raise CourseError(f"There is no notebook of {student!r} for {week.name}; {advice}.")
     return path
 
 
@@ -127,13 +132,19 @@ def explain(week: Week, student: str, name: str, isolation: str | None = None) -
     artifact = next((item for item in week.artifacts if name in (item.name, item.slug)), None)
     if artifact is not None:
         return _explain_artifact(week, student, artifact, isolation)
-    return told(attempt(week, student, name, isolation))
+    tried = attempt(week, student, name, isolation)
+    record = verdicts.read(week.root, week.name, student)
+    graded = [verdict for verdict in (record.verdicts if record else []) if verdict.exercise == tried.exercise.name]
+    return told(tried, *graded)
 
 
-def told(tried: Attempt) -> str:
-    """An attempt in words."""
+def told(tried: Attempt, graded: Verdict | None = None) -> str:
+    """An attempt in words, with the verdict of the last grading where that came to something else."""
     lines = [f"{tried.exercise.name} of {tried.student} in {tried.bank.week}, on the hidden cases, run just now", ""]
-    lines += [tried.verdict.to_text(), "", "The cell as handed in:", *_indented(tried.source or "(empty)")]
+    lines += [tried.verdict.to_text()]
+    if graded is not None and graded.status != tried.verdict.status:
+        lines += ["", "In the last grading it was:", graded.to_text()]
+    lines += ["", "The cell as handed in:", *_indented(tried.source or "(empty)")]
     for number, (case, raw) in enumerate(zip(tried.bank.cases, tried.answers, strict=True), 1):
         lines += [
             "",
@@ -157,8 +168,11 @@ def _case(tried: Attempt, case: Case, raw: Any) -> Iterator[str]:
     elif also:
         yield f"right: it agrees with accepted answer {also[0]}"
     else:
-        place = f" at {difference.place}" if difference.place else ""
-        yield f"refused: the largest error is {difference.ratio:.4g} times the tolerance; first off{place}: {difference.note}"
+        far = (
+            "" if math.isinf(difference.ratio) else f"the largest error is {difference.ratio:.4g} times the tolerance; "
+        )
+        place = f"at {difference.place}: " if difference.place else ""
+        yield f"refused: {far}{place}{difference.note}"
         if difference.expected:
             yield f"           theirs {difference.got}, right {difference.expected}"
     agreeing = [name for name, answer in case.mistakes.items() if compare(answer, value, case.tolerance).agrees]

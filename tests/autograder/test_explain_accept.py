@@ -3,13 +3,16 @@
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
 
 from autograder.accept import accept, candidate
 from autograder.bank import make_bank
+from autograder.cli import app
 from autograder.explain import Attempt, attempt, explain, told
 from autograder.release import assignment_notebook, notebook_bytes
 from autograder.submission import filled, write_submission
 from autograder.week import CourseError, Week
+from course.check import Verdict
 from course.drives import answer
 from tests.conftest import ROOT, WEEK, cut_week
 
@@ -37,7 +40,8 @@ def generate(model, prompt, draws, temperature, top_k=None):
 def week(tmp_path_factory) -> Week:
     """A course with two exercises, released, and one student's submission of it."""
     target = tmp_path_factory.mktemp("explain")
-    (target / "nbgrader_config.py").write_bytes((ROOT / "nbgrader_config.py").read_bytes())
+    settings = (ROOT / "nbgrader_config.py").read_text()
+    (target / "nbgrader_config.py").write_text(f'{settings}\nc.Course.isolation = "process"\n')
     cut_week(target, ("next_char_probs", "generate"))
     week = Week(target / "solutions" / WEEK)
     released = assignment_notebook(week)
@@ -72,26 +76,29 @@ def unchanged(week: Week) -> str:
     return (week.folder / "alternates.py").read_text()
 
 
-def test_an_answer_in_another_convention_is_explained_accepted_and_right_from_then_on(week):
-    before = attempt(week, "ada", "generate", isolation="process")
-    assert before.verdict.status == "wrong" and not before.verdict.named
-    text = told(before)
+def command(*words: str) -> str:
+    done = CliRunner().invoke(app, words)
+    assert done.exit_code == 0, done.output
+    return done.output
+
+
+def test_an_answer_in_another_convention_is_explained_accepted_and_right_from_then_on(week, monkeypatch):
+    monkeypatch.chdir(week.root)
+    text = command("explain", "week01", "ada", "generate")
+    assert "✗ generate: 1 of 4 cases right." in text and "This is what you get" not in text
     assert "token = unlikeliest_first(" in text  # the student's own code
-    first = next(case for case in before.bank.cases if case.kind == before.verdict.kind)
-    assert f": {first.kind}" in text and "mistakes that answer the same: none" in text
-    difference = before.verdict.difference
-    assert f"theirs {difference.got}, right {difference.expected}" in text
+    assert text.count("mistakes that answer the same:") == text.count("\nCase ") == 4
+    assert "refused: at tokens[0, " in text
 
-    source = candidate(before)
-    assert "def unlikeliest_first" in source and UNRELATED not in source
-    accept(week, before.exercise, source, "accepted-ada")
-
+    assert f"autograder grade {WEEK}" in command("accept", "week01", "ada", "generate", "--yes")
     fresh = Week(week.folder)
     [accepted] = [alternate for alternate in fresh.alternates if alternate.accepted]
-    assert (accepted.exercise, accepted.name, accepted.source) == ("generate", "accepted-ada", source)
-    after = attempt(fresh, "ada", "generate", isolation="process")
+    assert (accepted.exercise, accepted.name) == ("generate", "accepted-ada")
+    assert accepted.source == f"{HELPER.strip()}\n\n\n{OTHER_CONVENTION.strip()}"  # and nothing that it does not need
+    after = attempt(fresh, "ada", "generate")
     assert after.verdict.right
     assert "right: it agrees with accepted answer 1" in told(after)
+    assert "In the last grading it was:\n○" in told(after, Verdict("generate", "missing", 0, 4))
     right = tried(fresh, "generate", fresh.solution("generate"))
     assert (
         right.verdict.right and tried(fresh, "generate", mistaken(fresh, "generate", "state-forgotten")).verdict.named
@@ -99,7 +106,7 @@ def test_an_answer_in_another_convention_is_explained_accepted_and_right_from_th
     with pytest.raises(CourseError, match="right already"):
         candidate(after)
     with pytest.raises(CourseError, match="has an alternate 'accepted-ada' of generate already"):
-        accept(fresh, before.exercise, source, "accepted-ada")
+        accept(fresh, after.exercise, accepted.source, "accepted-ada")
 
 
 def test_a_known_mistake_is_never_accepted(week):
@@ -139,8 +146,8 @@ def test_what_cannot_be_accepted_changes_nothing(week, source, why):
 
 
 def test_unknown_student_and_exercise_are_one_clear_sentence(week):
-    with pytest.raises(CourseError, match="no notebook of 'eve' for week01_rnn; it has a submission of ada"):
-        explain(week, "eve", "generate", isolation="process")
+    with pytest.raises(CourseError, match="no notebook of 'eve' for week01_rnn; it was handed in by ada"):
+        explain(week, "eve", "generate")
     with pytest.raises(CourseError, match="has no exercise 'rnn_stop'; it has next_char_probs, generate"):
-        explain(week, "ada", "rnn_stop", isolation="process")
+        explain(week, "ada", "rnn_stop")
     assert not list(Path(week.root / "grading" / "submitted").glob("eve*"))
