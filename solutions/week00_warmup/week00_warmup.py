@@ -229,8 +229,8 @@ plt.show()
 # - `logits` $(B, C)$, floating point, of any size
 # - returns $(B, C)$: the logarithm of the softmax of each row. Without `torch.log_softmax` and its relatives.
 #
-# <details><summary>Hint 1</summary>Each row has a maximum of its own: <code>logits.amax(dim=-1,
-# keepdim=True)</code>.</details>
+# <details><summary>Hint 1</summary>Each row has a maximum of its own:
+# <code>logits.amax(dim=-1, keepdim=True)</code>.</details>
 # <details><summary>Hint 2</summary>Call the shifted logits <code>shifted</code>. The answer is <code>shifted</code>
 # less the logarithm of the row sums of <code>shifted.exp()</code>. Which shape do the row sums need?</details>
 
@@ -277,8 +277,8 @@ plt.show()
 # <details><summary>Hint 1</summary>Use your <code>log_softmax</code>. Of each row of its result you need one
 # entry.</details>
 # <details><summary>Hint 2</summary><code>table.gather(1, index)</code> picks from each row the entries that
-# <code>index</code>, of shape (N, 1), names. Or index with two tensors: <code>table[torch.arange(N),
-# targets]</code>.</details>
+# <code>index</code>, of shape (N, 1), names. Or index with two tensors:
+# <code>table[torch.arange(N), targets]</code>.</details>
 
 
 # %% exercise="cross_entropy"
