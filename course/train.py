@@ -87,9 +87,10 @@ class History:
 
 def clip_in_place(grads: list[Tensor], max_norm: float) -> tuple[list[Tensor], Tensor]:
     """PyTorch's own clipping by the global norm."""
-    norm = nn.utils.get_total_norm(grads)
-    factor = (max_norm / (norm + 1e-6)).clamp(max=1.0)
-    return [grad.mul_(factor) for grad in grads], norm
+    holders = [torch.empty_like(grad) for grad in grads]  # it clips the `.grad` of tensors
+    for holder, grad in zip(holders, grads, strict=True):
+        holder.grad = grad
+    return grads, nn.utils.clip_grad_norm_(holders, max_norm)
 
 
 def fit(
