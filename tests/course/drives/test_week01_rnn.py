@@ -227,6 +227,29 @@ def test_horizon_is_the_jacobians(week: dict, rng: torch.Generator):
     torch.testing.assert_close(week["memory_horizon"](x, h0, v, *weights), jacobian.norm(dim=1), **CLOSE)
 
 
+def test_solutions_follow_the_device_of_their_inputs(week: dict):
+    """On the meta device, which computes shapes alone: a tensor made on the CPU on the way raises there."""
+    B, T, I, H, V = 3, 4, 2, 5, 7
+    with torch.device("meta"):
+        weights = torch.ones(H, I), torch.ones(H, H), torch.ones(H), torch.ones(H)
+        x, h0, lengths = torch.ones(B, T, I), torch.ones(B, H), torch.ones(B, dtype=torch.int64)
+        tokens, logits, draws = torch.ones(B, T, dtype=torch.int64), torch.ones(B, T, V), torch.ones(B, 6)
+        classifier, model = week["NameClassifier"](V, 3, I, H), week["CharRNN"](V, I, H)
+    outputs, h_n = week["rnn_forward"](x, lengths, h0, *weights)
+    answers = [
+        *week["rnn_backward"](outputs, x, h0, outputs, *weights[:2]),
+        *week["clip_by_global_norm"](list(weights), 1.0)[0],
+        classifier(tokens, lengths),
+        model(tokens)[0],
+        week["char_lm_loss"](logits, tokens, lengths),
+        week["next_char_probs"](logits[:, 0], 0.5, top_k=3),
+        week["generate"](model, tokens, draws, 1.0, top_k=3),
+        week["memory_horizon"](x[0], h0[0], h0[0], *weights),
+    ]
+    assert h_n.shape == (B, H)
+    assert {answer.device.type for answer in answers} == {"meta"}
+
+
 # ------------------------------------------------------------------------------------------------------- drives
 
 
