@@ -238,9 +238,19 @@ def _finish(
     notes = [html.escape(note, quote=False) for note in repairs]
     if isolation == "process":
         notes.append("Graded without a sandbox.")
-    if notes:
-        text = "**About this submission**\n\n" + "\n".join(f"- {note}" for note in notes)
-        notebook.cells.insert(0, new_markdown_cell(text, id="about-this-submission"))
+    text = "\n".join(["**About this submission**", "", _summary(verdicts), "", *(f"- {note}" for note in notes)])
+    notebook.cells.insert(0, new_markdown_cell(text.strip(), id="about-this-submission"))
+
+
+def _summary(verdicts: dict[str, Verdict]) -> str:
+    """A Markdown table of all verdicts: exercise, points, what was found. Free of hidden values."""
+
+    def row(verdict: Verdict) -> str:
+        found = verdict.to_text(reveal=False).splitlines()[0].replace(f" {verdict.exercise}:", "")
+        told = html.escape(" ".join([found, *verdict.named]), quote=False).replace("|", "&#124;")
+        return f"| `{verdict.exercise}` | {verdict.points:g} of {verdict.max_points:g} | {told} |"
+
+    return "\n".join(["| exercise | points | |", "|:--|:--|:--|", *map(row, verdicts.values())])
 
 
 def _cut(output: NotebookNode) -> NotebookNode:
