@@ -78,8 +78,7 @@ class Column:
 class Entry:
     """One student of the roster, or of the submissions, in this week.
 
-    state     "graded", "ungraded" (handed in, no grade yet, or a newer one than the grade), "failed" (could not be graded)
-              or "absent" (nothing handed in)
+    state     "graded", "ungraded" (handed in, no grade yet), "failed" (could not be read) or "absent" (nothing handed in)
     reason    why grading failed, in a sentence
     points    by grade id; a graded cell whose manual grade is still to come counts what it has
     manual    points given by hand, by grade id
