@@ -229,12 +229,12 @@ def test_horizon_is_the_jacobians(week: dict, rng: torch.Generator):
 
 def test_solutions_follow_the_device_of_their_inputs(week: dict):
     """On the meta device, which computes shapes alone: a tensor made on the CPU on the way raises there."""
-    B, T, I, H, V = 3, 4, 2, 5, 7
+    B, T, width, H, V = 3, 4, 2, 5, 7
     with torch.device("meta"):
-        weights = torch.ones(H, I), torch.ones(H, H), torch.ones(H), torch.ones(H)
-        x, h0, lengths = torch.ones(B, T, I), torch.ones(B, H), torch.ones(B, dtype=torch.int64)
+        weights = torch.ones(H, width), torch.ones(H, H), torch.ones(H), torch.ones(H)
+        x, h0, lengths = torch.ones(B, T, width), torch.ones(B, H), torch.ones(B, dtype=torch.int64)
         tokens, logits, draws = torch.ones(B, T, dtype=torch.int64), torch.ones(B, T, V), torch.ones(B, 6)
-        classifier, model = week["NameClassifier"](V, 3, I, H), week["CharRNN"](V, I, H)
+        classifier, model = week["NameClassifier"](V, 3, width, H), week["CharRNN"](V, width, H)
     outputs, h_n = week["rnn_forward"](x, lengths, h0, *weights)
     answers = [
         *week["rnn_backward"](outputs, x, h0, outputs, *weights[:2]),
