@@ -13,6 +13,7 @@ from matplotlib.ticker import PercentFormatter, ScalarFormatter
 from torch import Tensor
 
 COLOURS = ("#0072B2", "#E69F00", "#009E73", "#D55E00", "#CC79A7", "#56B4E9", "#000000", "#F0E442")
+LINES = ("-", "--", ":", "-.") * 2  # so that curves that lie on each other can both be seen
 
 
 def _axes(ax: Axes | None, width: float, height: float) -> Axes:
@@ -50,10 +51,10 @@ def curves(
 ) -> Axes:
     """One curve for each name: the mean over its runs, each as long as x, in a band from the worst run to the best."""
     ax = _axes(ax, 6, 3.6)
-    for colour, (name, values) in zip(COLOURS, runs.items(), strict=False):
+    for colour, line, (name, values) in zip(COLOURS, LINES, runs.items(), strict=False):
         table = np.asarray(values, dtype=float)  # (seeds, points)
         count = f" ({len(table)} seeds: mean, and from worst to best)" if len(table) > 1 else ""
-        ax.plot(x, table.mean(axis=0), color=colour, marker="o", markersize=3.5, label=name + count)
+        ax.plot(x, table.mean(axis=0), line, color=colour, marker="o", markersize=3.5, label=name + count)
         ax.fill_between(x, table.min(axis=0), table.max(axis=0), color=colour, alpha=0.2, linewidth=0)
     ax.set(xlabel=xlabel, ylabel=ylabel, title=title)
     ax.legend(frameon=False, fontsize="small")

@@ -4,13 +4,16 @@ B batch, T time, I input width, H hidden width, V vocabulary. Cases are small, f
 square where they need not be; every random number comes from the generator that is handed in.
 """
 
+import json
 import math
+from pathlib import Path
 
 import torch
 from torch import Tensor
 
-from autograder import Exercise, Mistake
-from course.drives.week01_rnn import CaseModel
+from autograder import Artifact, Exercise, Mistake
+from course.data import encode_novels, encode_surnames, read
+from course.drives.week01_rnn import CaseModel, chars_windows, score_chars, score_names
 
 Cases = list[tuple[str, dict]]
 
@@ -44,6 +47,40 @@ def run(x: Tensor, h: Tensor, w_ih: Tensor, w_hh: Tensor, b_ih: Tensor, b_hh: Te
         h = torch.tanh(x_t @ w_ih.T + b_ih + h @ w_hh.T + b_hh)
         states.append(h)
     return torch.stack(states, dim=1)
+
+
+# ---------------------------------------------------------------------------------------------- trained models
+
+
+def heldout_names(heldout: Path) -> tuple[dict, Tensor]:
+    """(inputs of the drive, labels) of the tenth of the surnames that only the grader has."""
+    tokens, lengths, labels = encode_surnames(read(heldout / "surnames.parquet"))
+    return {"tokens": tokens, "lengths": lengths}, labels
+
+
+def heldout_chars(heldout: Path) -> tuple[dict, Tensor]:
+    """(inputs of the drive, where each window was changed) of volume two of Persuasion."""
+    return chars_windows(encode_novels(read(heldout / "persuasion.parquet")))
+
+
+def thresholds(name: str, points: float, lower_is_better: bool = False) -> list[tuple[float, float]]:
+    """[(figure, points), ...] of a trained model, from the measured runs in results.json.
+
+    Full points at the mean of the seeds on held-out data, less three standard deviations: whoever runs the experiment as
+    it stands gets them. Half of them for what the same runs had reached, in the mean, after a fifth of their updates: a
+    network that learns, but was stopped early or hampered. Before there are results, no figure is good enough.
+    """
+    path = Path(__file__).with_name("results.json")
+    measured = json.loads(path.read_text(encoding="utf-8"))["artifacts"].get(name) if path.exists() else None
+    sign = -1.0 if lower_is_better else 1.0
+    if measured is None:
+        return [(sign * math.inf, points)]
+    full = measured["heldout"]["mean"] - sign * 3 * measured["heldout"]["sd"]
+    early = []
+    for seed in measured["seeds"].values():
+        updates = seed["points"][-1][0]
+        early.append(next(figure for at, _, _, figure in seed["points"] if 5 * at >= updates))
+    return [(full, points), (sum(early) / len(early), points / 2)]
 
 
 # ------------------------------------------------------------------------------------------------------- cases
@@ -1097,5 +1134,24 @@ EXERCISES = [
             ),
         ],
     ),
-    # ------------------------------------------------------------------------ the trained models (Artifact) follow here
+    # ---------------------------------------------------------------------------------------------- trained models
+    Artifact(
+        name="names",
+        file="names.safetensors",
+        figure="accuracy",
+        thresholds=thresholds("names", points=10),
+        inputs=heldout_names,
+        score=score_names,
+        where="held-out names",
+    ),
+    Artifact(
+        name="chars",
+        file="chars.safetensors",
+        figure="bits per character",
+        lower_is_better=True,
+        thresholds=thresholds("chars", points=10, lower_is_better=True),
+        inputs=heldout_chars,
+        score=score_chars,
+        where="the held-out volume of Persuasion",
+    ),
 ]
