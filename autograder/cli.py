@@ -71,6 +71,7 @@ def validate(
     weeks: WeeksArgument = None,
     every: AllOption = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object, a list of weeks in it.")] = False,
+    seeds: Annotated[int, typer.Option(help="How many seeds to try every exercise under.", min=1)] = 5,
     quick: Annotated[
         bool, typer.Option("--quick", help="Leave out grading the solution and the template in kernels.")
     ] = False,
@@ -83,7 +84,7 @@ def validate(
     for week in chosen_weeks(weeks, every):
         quiet = as_json or not sys.stderr.isatty()
         tell = (lambda name: None) if quiet else (lambda name, week=week: typer.echo(f"{week.name}: {name}", err=True))
-        proof = prove(week, progress=tell, grade=not quick)
+        proof = prove(week, progress=tell, grade=not quick, seeds=seeds)
         proofs.append(proof)
         if not as_json:
             numbers = proof.as_json()

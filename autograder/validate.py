@@ -24,7 +24,7 @@ from autograder.submission import filled, write_submission
 from autograder.week import CourseError, Week
 from course.check import Bank, compare, judge
 
-SEEDS = (PUBLIC_SEED, "validate-1", "validate-2", "validate-3", "validate-4")
+SEEDS = 5  # the public one and four others
 ROOM = 0.25  # of the tolerance is the most that an alternate may use
 FAR = 10.0  # tolerances by which a mistake must miss
 
@@ -59,6 +59,7 @@ class Proof:
 
     week: Week
     exercises: list[ExerciseProof]
+    seeds: int = SEEDS
     problems: list[str] = field(default_factory=list)
     leaks: list[str] = field(default_factory=list)
     solution_points: float | None = None
@@ -102,18 +103,20 @@ def validate(
     built: Release | None = None,
     progress: Callable[[str], None] = lambda exercise: None,
     grade: bool = True,
+    seeds: int = SEEDS,
 ) -> Proof:
     """Proves a week. `built` is the release that is about to be written, if one is: what it replaces is then not searched
-    for leaks. `grade=False` leaves the kernels out.
+    for leaks. `grade=False` leaves the kernels out. `seeds` is how many seeds every exercise is tried under.
 
     Raises CourseError where the week cannot even be read.
     """
     public = [week.root / "course", *([] if built else [week.root / "assignments" / week.name])]
     built = built or release(week)
-    proof = Proof(week, [])
+    proof = Proof(week, [], seeds)
     for exercise in week.exercises:
         progress(exercise.name)
-        proof.exercises.append(prove(week, exercise, next(b for b in built.banks if b.exercise == exercise.name)))
+        public = next(bank for bank in built.banks if bank.exercise == exercise.name)
+        proof.exercises.append(prove(week, exercise, public, seeds))
     messages = [(m.message.strip(), f"{e.name}/{m.name}") for e in week.exercises for m in e.mistakes]
     for (message, first), (other, second) in combinations(messages, 2):
         if message == other:
@@ -132,8 +135,9 @@ def validate(
     return proof
 
 
-def prove(week: Week, exercise: Exercise, public: Bank) -> ExerciseProof:
-    """One exercise over all SEEDS."""
+def prove(week: Week, exercise: Exercise, public: Bank, seeds: int = SEEDS) -> ExerciseProof:
+    """One exercise under the public seed and `seeds - 1` others."""
+    names = [PUBLIC_SEED, *(f"validate-{i}" for i in range(1, seeds))]
     proof = ExerciseProof(exercise)
     alternates = [alternate for alternate in week.alternates if alternate.exercise == exercise.name]
     proof.alternates = len(alternates)
@@ -143,13 +147,13 @@ def prove(week: Week, exercise: Exercise, public: Bank) -> ExerciseProof:
     if not exercise.mistakes:
         proof.problems.append("it has no mistake")
     try:
-        banks = [public if seed == PUBLIC_SEED else make_bank(week, exercise, seed) for seed in SEEDS]
+        banks = [public if seed == PUBLIC_SEED else make_bank(week, exercise, seed) for seed in names]
     except CourseError as error:
         proof.problems.append(str(error))
         return proof
     proof.kinds = [case.kind for case in public.cases]
     proof.mistakes = [MistakeRow(m.name, m.message, [0] * len(public.cases)) for m in exercise.mistakes]
-    for seed, bank in zip(SEEDS, banks, strict=True):
+    for seed, bank in zip(names, banks, strict=True):
         if [case.kind for case in bank.cases] != proof.kinds:
             proof.problems.append(f"seed {seed} gives other kinds of cases than the public seed")
             return proof
@@ -247,7 +251,7 @@ def _grade_both(proof: Proof, built: Release) -> None:
 def kill_matrix(proof: Proof) -> str:
     """The proof as text: for each exercise one row a mistake, one column a case; how far each was missed by."""
     lines = []
-    marks = {0: "·", len(SEEDS): "●"}
+    marks = {0: "·", proof.seeds: "●"}
     for part in proof.exercises:
         points = f"{part.exercise.points:g} points"
         lines.append(
@@ -258,5 +262,5 @@ def kill_matrix(proof: Proof) -> str:
             cells = " ".join(marks.get(count, "◐") for count in row.refusals)
             flag = "named" if row.named else "NOT NAMED"
             lines.append(f"    {cells}  missed by {row.miss:9.3g}  {flag:9}  {row.name}")
-    lines.append(f"\n● refused under all {len(SEEDS)} seeds   ◐ under some   · the case cannot see it")
+    lines.append(f"\n● refused under all {proof.seeds} seeds   ◐ under some   · the case cannot see it")
     return "\n".join(lines)
