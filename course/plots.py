@@ -9,7 +9,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 import torch
 from matplotlib.axes import Axes
-from matplotlib.ticker import PercentFormatter, ScalarFormatter
+from matplotlib.ticker import EngFormatter, LogLocator, NullLocator, PercentFormatter, ScalarFormatter
 from torch import Tensor
 
 COLOURS = ("#0072B2", "#E69F00", "#009E73", "#D55E00", "#CC79A7", "#56B4E9", "#000000", "#F0E442")
@@ -104,14 +104,14 @@ def reference_window_plot(
             ax.plot([delay * shift] * len(group), group, marker, color=colour, alpha=0.75, linestyle="", label=label)
     ax.axhline(reached, color="0.4", linestyle="--", linewidth=1)
     ax.axhline(chance, color="0.4", linestyle=":", linewidth=1)
-    ax.annotate(f"{reached:.0%}: reached", (every[0], reached), (0, -11), textcoords="offset points", fontsize=8)
-    ax.annotate("chance", (every[0], chance), (0, 3), textcoords="offset points", fontsize=8)
+    for height, text in ((reached, f"{reached:.0%}: reached"), (chance, "chance")):
+        ax.annotate(text, (1, height), (4, 0), ("axes fraction", "data"), "offset points", va="center", fontsize=8)
     ax.set_xscale("log")
     ax.set_xticks(every, [f"{delay:g}" for delay in every])
     ax.minorticks_off()
-    ax.set(xlabel="delay (steps between the symbol and the query)", ylabel="accuracy", ylim=(0, 1.05), title=title)
+    ax.set(xlabel="delay (steps between the symbol and the query)", ylabel="accuracy", ylim=(-0.04, 1.05), title=title)
     ax.yaxis.set_major_formatter(PercentFormatter(1.0))
-    ax.legend(frameon=False, loc="center left", bbox_to_anchor=(1.01, 0.5), title="dots: seeds; line: median")
+    ax.legend(frameon=False, loc="center right", title="dots: seeds; line: median")
     _light(ax)
     return ax
 
@@ -129,7 +129,9 @@ def common_curve(models: Mapping[str, Sequence[Sequence[float]]], axes: Sequence
             ax.plot(x, y, color=colour, marker="o", markersize=4, label=name)
             ax.annotate(f"{y[-1]:.2f}", (x[-1], y[-1]), (0, 6), textcoords="offset points", ha="center", fontsize=8)
         ax.set_xscale("log")
-        ax.xaxis.set_minor_formatter("")
+        ax.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        ax.xaxis.set_major_formatter(EngFormatter(sep=""))
+        ax.xaxis.set_minor_locator(NullLocator())
         ax.set(xlabel=label)
         _light(ax)
     axes[0].set(ylabel="bits per character, Persuasion")
