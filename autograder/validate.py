@@ -115,8 +115,8 @@ def validate(
     proof = Proof(week, [], seeds)
     for exercise in week.exercises:
         progress(exercise.name)
-        public = next(bank for bank in built.banks if bank.exercise == exercise.name)
-        proof.exercises.append(prove(week, exercise, public, seeds))
+        bank = next(bank for bank in built.banks if bank.exercise == exercise.name)
+        proof.exercises.append(prove(week, exercise, bank, seeds))
     messages = [(m.message.strip(), f"{e.name}/{m.name}") for e in week.exercises for m in e.mistakes]
     for (message, first), (other, second) in combinations(messages, 2):
         if message == other:
