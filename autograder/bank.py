@@ -29,11 +29,11 @@ def draw_cases(week: Week, exercise: Exercise, seed: str) -> list[tuple[str, dic
 
 
 def measured_answers(
-    week: Week, exercise: Exercise, namespace: Mapping[str, Any], cases: list[tuple[str, dict]]
+    week: Week, exercise: Exercise, namespace: Mapping[str, Any], cases: list[tuple[str, dict]], watched: bool = True
 ) -> list[Any]:
-    """What the code in `namespace` answers to each case, measured."""
-    measure = measure_of(week.name, exercise.name)
-    answers = [answer(week.name, exercise.name, dict(namespace), inputs, exercise.forbid) for _, inputs in cases]
+    """What the code in `namespace` answers to each case, measured. `watched`: what the exercise forbids is caught."""
+    measure, forbid = measure_of(week.name, exercise.name), exercise.forbid if watched else ()
+    answers = [answer(week.name, exercise.name, dict(namespace), inputs, forbid) for _, inputs in cases]
     return [measured(measure, inputs, value) for (_, inputs), value in zip(cases, answers, strict=True)]
 
 
@@ -78,7 +78,7 @@ def make_bank(week: Week, exercise: Exercise, seed: str) -> Bank:
     namespace = week.namespace()
     right = measured_answers(week, exercise, namespace, cases)
     doubled = [(kind, to_double(inputs)) for kind, inputs in cases]
-    double = measured_answers(week, exercise, namespace, doubled)
+    double = measured_answers(week, exercise, namespace, doubled, watched=False)
     accepted = [
         measured_answers(week, exercise, week.namespace({exercise.name: alternate.source}), cases)
         for alternate in week.alternates
@@ -93,7 +93,7 @@ def make_bank(week: Week, exercise: Exercise, seed: str) -> Bank:
             raise CourseError(
                 f"{week.name}, {exercise.name}: mistake {mistake.name!r} does not run: {error}."
             ) from error
-        wrong[mistake.name] = measured_answers(week, exercise, mistaken, cases)
+        wrong[mistake.name] = measured_answers(week, exercise, mistaken, cases, watched=False)
     bank = []
     for i, (kind, inputs) in enumerate(cases):
         where = f"{week.name}, {exercise.name}, case {kind!r}"
