@@ -266,8 +266,8 @@ def generate_cases(rng: torch.Generator) -> Cases:
     ) -> tuple[str, dict]:
         hidden = 6
         weights = {
-            "embedding": normal(rng, vocab, hidden, scale=1.2),
-            "w_hh": normal(rng, hidden, hidden, scale=1.3 * hidden**-0.5),
+            "embedding": normal(rng, vocab, hidden),
+            "w_hh": normal(rng, hidden, hidden, scale=1.6 * hidden**-0.5),
             "output": normal(rng, vocab, hidden, scale=1.2),
         }
         tokens = integers(rng, vocab, batch, prompt)
@@ -275,9 +275,9 @@ def generate_cases(rng: torch.Generator) -> Cases:
         return kind, inputs | {"draws": safe_draws(rng, weights, tokens, steps, temperature, top_k)}
 
     return [
-        case("three prompts, ten characters each", 3, 4, 10, 1.0),
-        case("a prompt of one character, cold", 2, 1, 12, 0.5),
-        case("top 3, hot", 2, 3, 12, 1.8, top_k=3),
+        case("eight prompts, twelve characters each", 8, 4, 12, 1.0),
+        case("prompts of one character, cold", 4, 1, 16, 0.5),
+        case("top 3, hot", 8, 3, 12, 1.8, top_k=3),
         case("nothing to draw", 2, 3, 0, 1.0),
     ]
 
