@@ -1,6 +1,6 @@
 """Writes environment.yml: conda's python and pip, and for pip what pyproject.toml says.
 
-    python -m autograder.environment > environment.yml
+python -m autograder.environment > environment.yml
 """
 
 import tomllib

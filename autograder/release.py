@@ -109,7 +109,9 @@ def _metadata(role: str, exercise: str, grade_id: str, points: float | None = No
 
 def _same_order(week: Week, cells: list[NotebookNode]) -> None:
     def named(role: str) -> list[str]:
-        return [cell.metadata["course"]["exercise"] for cell in cells if cell.metadata.get("course", {}).get("role") == role]
+        return [
+            cell.metadata["course"]["exercise"] for cell in cells if cell.metadata.get("course", {}).get("role") == role
+        ]
 
     exercises = [exercise.name for exercise in week.exercises]
     if named("solution") != exercises:

@@ -5,9 +5,11 @@ mistake answers. `judge` compares a student's answers with them and returns a `V
 from `course/cases/`; the grader draws its own from a secret seed. Both go through the same functions here.
 """
 
+import builtins
 import html
 import json
 import math
+import re
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
@@ -243,7 +245,8 @@ class Verdict:
 
     `status` is one of: passed, wrong, error (the code raised), missing (not written or not defined), forbidden (points
     withheld until an instructor decides), timeout, crashed.
-    `message` is safe to show to anybody; `difference` holds values and is shown in the student's own notebook only.
+    `message` is safe to show to anybody. `difference` and `detail` (what an exception said) may hold values of a case and
+    are shown in the student's own notebook only.
     """
 
     exercise: str
@@ -254,6 +257,7 @@ class Verdict:
     max_points: float = 0.0
     kind: str = ""
     message: str = ""
+    detail: str = ""
     mistakes: tuple[str, ...] = ()
     named: tuple[str, ...] = ()
     difference: Difference | None = None
@@ -295,12 +299,13 @@ def _lines(verdict: Verdict, reveal: bool) -> list[str]:
         return [f"{'✓' if verdict.right else '✗'} {name}: {verdict.message}"]
     if verdict.right:
         return [f"✓ {name}: all {total} cases right." + (f" {verdict.message}" if verdict.message else "")]
+    counted = f"{passed} of {total} cases right; " if total else ""
     lines = [
         {
-            "missing": f"○ {name}: not written yet.",
-            "error": f"✗ {name}: {passed} of {total} cases right; your code stopped with an error.",
-            "timeout": f"✗ {name}: {passed} of {total} cases right; your code took too long.",
-            "crashed": f"✗ {name}: {passed} of {total} cases right; your code ended the kernel.",
+            "missing": f"○ {name}: not written yet." if total else f"○ {name}: nothing to grade.",
+            "error": f"✗ {name}: {counted}your code stopped with an error.",
+            "timeout": f"✗ {name}: {counted}your code took too long.",
+            "crashed": f"✗ {name}: {counted}your code ended the kernel.",
             "forbidden": f"△ {name}: points withheld.",
         }.get(verdict.status, f"✗ {name}: {passed} of {total} cases right.")
     ]
@@ -314,6 +319,8 @@ def _lines(verdict: Verdict, reveal: bool) -> list[str]:
             lines.append(f"    yours     {difference.got}\n    expected  {difference.expected}")
     if verdict.message:
         lines.append(verdict.message)
+    if verdict.detail:
+        lines.append(verdict.detail if reveal else "The check in your notebook tells more, if it fails there too.")
     lines += [f"This is what you get from this mistake: {text}" for text in verdict.named]
     return lines
 
@@ -330,17 +337,17 @@ def judge(bank: Bank, answers: Sequence[Any], measure: Callable[[dict, Any], Any
     verdict = Verdict(bank.exercise, "passed", passed, len(bank.cases))
     forbidden = [value for value in values if isinstance(value, Failure) and value.type == "Forbidden"]
     if forbidden:
-        what = f"This exercise is to be solved without {forbidden[0].message}, which your code uses."
+        known = (*bank.forbid, "turning off the profiler")
+        used = [name for name in known if name in forbidden[0].message] or ["what it forbids"]
+        what = f"This exercise is to be solved without {', '.join(used)}, which your code uses."
         return replace(verdict, status="forbidden", message=what)
     if passed == len(bank.cases):
         return verdict
     at = next(i for i, difference in enumerate(differences) if not difference.agrees)
     value = values[at]
-    status, message = "wrong", ""
-    if isinstance(value, Failure):
-        status, message = _explain(value)
+    status, message, detail = _explain(value) if isinstance(value, Failure) else ("wrong", "", "")
     if status == "missing":
-        return replace(verdict, status=status, message=message)
+        return replace(verdict, status=status, message=message, detail=detail)
     names = [
         name
         for name in bank.messages
@@ -351,6 +358,7 @@ def judge(bank: Bank, answers: Sequence[Any], measure: Callable[[dict, Any], Any
         verdict,
         status=status,
         message=message,
+        detail=detail,
         kind=bank.cases[at].kind,
         difference=differences[at],
         mistakes=tuple(names),
@@ -365,7 +373,7 @@ def measured(measure: Callable[[dict, Any], Any], inputs: dict, raw: Any) -> Any
     try:
         return codec.normalise(measure(inputs, raw))
     except Exception as error:  # outputs of a form that the measure cannot read
-        return Failure("Unreadable", f"The result has another form than the exercise asks for ({error}).")
+        return Failure("Unreadable", f"{type(error).__name__}: {error}")
 
 
 def _nearest(case: Case, value: Any) -> Difference:
@@ -380,20 +388,30 @@ def _agrees(case: Case, mistake: str, value: Any) -> bool:
     return compare(case.mistakes[mistake], value, case.tolerance).agrees
 
 
-def _explain(failure: Failure) -> tuple[str, str]:
-    """Status and message of a failure that came in place of an answer."""
-    where = f" ({failure.line})" if failure.line else ""
+def _explain(failure: Failure) -> tuple[str, str, str]:
+    """Status, message and detail of a failure that came in place of an answer.
+
+    A failure comes from the student's side, so that its words may say anything, hidden inputs included: they are detail.
+    """
+    told = f"{failure.message} ({failure.line})".strip() if failure.line else failure.message
     if failure.type == "NotImplementedError":
-        return "missing", "Replace `raise NotImplementedError()` with your solution."
+        return "missing", "Replace `raise NotImplementedError()` with your solution.", ""
     if failure.type == "Missing":
-        return "missing", failure.message
-    if failure.type in ("Timeout", "Crashed"):
-        return failure.type.lower() if failure.type == "Timeout" else "crashed", failure.message
+        return "missing", "Its name is not defined when the check is reached.", failure.message
+    if failure.type == "Timeout":
+        return "timeout", "It was stopped. Is there a loop that does not end?", ""
+    if failure.type == "Crashed":
+        return "crashed", "It ended the Python process: a crash, out of memory, or a call such as os._exit.", ""
     if failure.type == "SystemExit":
-        return "error", f"Your code calls exit(){where}; a function should return instead."
-    if failure.type in ("Unreadable", "TooLarge"):
-        return "error", failure.message
-    return "error", f"{failure.type}: {failure.message}{where}"
+        return "error", "Your code calls exit(); a function should return instead.", failure.line
+    if failure.type == "TooLarge":
+        return "error", "The result is too large.", failure.message
+    if failure.type == "Unreadable":
+        return "error", "The result has another form than the exercise asks for.", failure.message
+    known = isinstance(getattr(builtins, failure.type, None), type)
+    number = re.match(r"line (\d{1,4}):?", failure.line)
+    where = f" in line {number[1]} of its cell" if number else ""
+    return "error", f"{failure.type if known else 'An exception'}{where}.", told
 
 
 # -------------------------------------------------------------------------------------------- trained artifacts
@@ -456,13 +474,13 @@ class Goal:
 def judge_goal(goal: Goal, raw: Any, score: Callable[[Any], float], where: str) -> Verdict:
     """The verdict on what an artifact's drive answered; `score` turns it into the figure, in a trusted process."""
     if isinstance(raw, Failure):
-        status, message = _explain(raw)
-        return Verdict(goal.name, status, 0, 0, 0.0, goal.points, message=message)
+        status, message, detail = _explain(raw)
+        return Verdict(goal.name, status, 0, 0, 0.0, goal.points, message=message, detail=detail)
     try:
         return goal.verdict(float(score(raw)), where)
     except Exception as error:  # outputs of a form that the score cannot read
-        message = f"The model's outputs cannot be scored ({error})."
-        return Verdict(goal.name, "error", 0, 0, 0.0, goal.points, message=message)
+        message, detail = "The model's outputs cannot be scored.", f"{type(error).__name__}: {error}"
+        return Verdict(goal.name, "error", 0, 0, 0.0, goal.points, message=message, detail=detail)
 
 
 # --------------------------------------------------------------------------------------------- in the notebook

@@ -4,6 +4,7 @@ import json
 import math
 import sys
 import types
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 from textwrap import dedent
@@ -275,27 +276,39 @@ def test_an_accepted_answer_counts_as_right(bank: Bank):
     ("failure", "status", "text"),
     [
         (Failure("NotImplementedError"), "missing", "Replace `raise NotImplementedError()` with your solution."),
-        (Failure("Missing", "`double` is not defined."), "missing", "`double` is not defined."),
-        (Failure("Timeout", "No answer within 20 s."), "timeout", "No answer within 20 s."),
-        (Failure("Crashed", "The kernel died."), "crashed", "The kernel died."),
-        (Failure("SystemExit", "0", "line 2: exit()"), "error", "Your code calls exit() (line 2: exit());"),
-        (Failure("TooLarge", "more than 64 MB"), "error", "more than 64 MB"),
-        (
-            Failure("ZeroDivisionError", "by zero", "line 3: 1 / 0"),
-            "error",
-            "ZeroDivisionError: by zero (line 3: 1 / 0)",
-        ),
+        (Failure("Missing", "`double` is not defined."), "missing", "not defined when the check is reached"),
+        (Failure("Timeout", "anything"), "timeout", "Is there a loop that does not end?"),
+        (Failure("Crashed", "anything"), "crashed", "It ended the Python process"),
+        (Failure("SystemExit", "0", "line 2: exit()"), "error", "Your code calls exit();"),
+        (Failure("TooLarge", "more than 64 MB"), "error", "The result is too large."),
+        (Failure("ZeroDivisionError", "by zero", "line 3: 1 / 0"), "error", "ZeroDivisionError in line 3 of its cell."),
+        (Failure("Mine", "by zero", "line 3: 1 / 0"), "error", "An exception in line 3 of its cell."),
         (Failure("Forbidden", "aten::rnn_tanh"), "forbidden", "solved without aten::rnn_tanh, which your code uses"),
+        (Failure("Forbidden", "turning off the profiler"), "forbidden", "solved without turning off the profiler"),
     ],
     ids=lambda value: value if isinstance(value, str) else value.type,
 )
 def test_failures(bank: Bank, failure: Failure, status: str, text: str):
+    bank = replace(bank, forbid=["autograd", "aten::rnn_tanh"])
     verdict = judge(bank, [RIGHT[0], failure, RIGHT[2]])
     assert (verdict.status, verdict.passed, verdict.right) == (status, 2, False)
     assert text in verdict.message and text in verdict.to_text() and verdict.named == ()
 
 
+@pytest.mark.parametrize(
+    "kind", ["ValueError", "x = 0.7312", "Missing", "Unreadable", "TooLarge", "Timeout", "Forbidden"]
+)
+def test_what_a_failure_says_is_for_the_students_own_notebook_only(bank: Bank, kind: str):
+    """A student can raise anything, the hidden inputs too."""
+    failure = Failure(kind, "x = 0.7312", "line 2: x = 0.7312")
+    verdict = judge(bank, [failure, *RIGHT[1:]])
+    assert "0.7312" not in verdict.to_text(reveal=False) + verdict.to_html(reveal=False) + verdict.message
+    if kind == "ValueError":
+        assert "x = 0.7312 (line 2: x = 0.7312)" in verdict.to_text()
+
+
 def test_forbidden_is_told_before_anything_else(bank: Bank):
+    bank = replace(bank, forbid=["autograd"])
     verdict = judge(bank, [Failure("NotImplementedError"), t([0.0]), Failure("Forbidden", "autograd")])
     assert verdict.status == "forbidden" and "autograd" in verdict.message
 
@@ -315,7 +328,7 @@ def test_measures_are_compared_and_one_that_raises_is_an_error(bank: Bank):
     assert (unreadable.status, unreadable.passed) == ("error", 2)
     assert "has another form than the exercise asks for" in unreadable.message
     failed = judge(bank, [Failure("ValueError", "mine"), *RIGHT[1:]], halved)
-    assert failed.message.startswith("ValueError: mine"), "a failure reached the measure"
+    assert failed.detail == "mine", "a failure reached the measure"
 
 
 def test_the_measure_beside_the_drive_is_used_unless_another_is_given(bank: Bank, toy_drives: types.ModuleType):
@@ -356,12 +369,7 @@ class Tags(HTMLParser):
 
 def test_what_students_wrote_is_escaped(bank: Bank):
     attack = "<script>alert(1)</script><img src=x onerror=alert(2)>"
-    for failure in (
-        Failure("ValueError", attack, attack),
-        Failure(attack, attack),
-        Failure("Missing", attack),
-        Failure("Forbidden", attack),
-    ):
+    for failure in (Failure("ValueError", attack, attack), Failure(attack, attack), Failure("Missing", attack)):
         page = Tags(judge(bank, [failure, *RIGHT[1:]]).to_html())
         assert page.seen <= {"div", "strong"}
         assert attack in page.text
@@ -447,9 +455,10 @@ def test_a_figure_becomes_a_verdict(goal: Goal):
 
 def test_an_artifact_that_fails_or_cannot_be_scored(goal: Goal):
     failed = judge_goal(goal, Failure("RuntimeError", "sizes", "line 2: x"), len, "")
-    assert (failed.status, failed.points, failed.message) == ("error", 0.0, "RuntimeError: sizes (line 2: x)")
+    assert (failed.status, failed.points, failed.message) == ("error", 0.0, "RuntimeError in line 2 of its cell.")
+    assert failed.detail == "sizes (line 2: x)"
     unread = judge_goal(goal, None, lambda raw: raw.mean(), "")
-    assert unread.status == "error" and "cannot be scored" in unread.message
+    assert unread.status == "error" and "cannot be scored" in unread.message and "NoneType" in unread.detail
 
 
 def test_what_an_artifact_is_loaded_from(goal: Goal, tmp_path: Path):
