@@ -111,8 +111,8 @@ class Session:
     def _note_reply(self, cell: NotebookNode, cell_index: int, execute_reply: dict[str, Any]) -> None:
         self.client.reply = execute_reply.get("content", {})
 
-    async def run(self, source: str, timeout: float, outputs: list[NotebookNode] | None = None) -> Outcome:
-        """Runs a cell's source; what it puts out is added to `outputs`. Never raises for what the code does."""
+    async def run(self, source: str, timeout: float) -> Outcome:
+        """Runs a cell's source. Never raises for what the code does."""
         if not source.strip():
             return Outcome("ok")
         cell = self.client.run_next(source)
@@ -125,8 +125,6 @@ class Session:
             outcome = Outcome("timeout", await self._interrupt(), "Timeout", message)
         except DeadKernelError:
             outcome = Outcome("crashed", False, "Crashed", CRASH_MESSAGE)
-        if outputs is not None:
-            outputs += cell.outputs
         return outcome
 
     def _outcome(self) -> Outcome:
@@ -176,13 +174,15 @@ class Run:
             else:
                 return
 
-    async def cell(self, source: str, outputs: list[NotebookNode], given: bool = False) -> Outcome:
+    async def cell(self, source: str, given: bool = False) -> Outcome:
         """Runs a cell of the notebook; one with given code has time enough for imports on a busy machine.
+
+        What it puts out is dropped: from the first hidden case on, it could be showing that.
 
         A cell that ends the kernel, or cannot be interrupted, is not run again.
         """
         timeout = max(GIVEN_TIMEOUT, self.cell_timeout) if given else self.cell_timeout
-        outcome = await self.session.run(source, timeout, outputs)
+        outcome = await self.session.run(source, timeout)
         if outcome.alive:
             self.history.append((source, timeout))
         else:

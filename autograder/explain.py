@@ -96,7 +96,7 @@ def _answers(
     async def answers() -> list[Any]:
         async with Run(isolation, Path(folder).resolve(), settings.cell_timeout) as run:
             for cell in _before(notebook, item.name):
-                await run.cell(cell.source, [])
+                await run.cell(cell.source)
             return await run.answers(week.name, item.name, cases, item.timeout, forbid)
 
     with tempfile.TemporaryDirectory(prefix="explain-") as folder:

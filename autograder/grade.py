@@ -22,7 +22,7 @@ from autograder.exercise import Artifact, Exercise
 from autograder.kernel.provisioner import require
 from autograder.repair import Unreadable, exercise, read_notebook, repair, role
 from autograder.week import CourseError, Week
-from course.check import Bank, Verdict, judge, judge_goal
+from course.check import Bank, Verdict, exception_name, judge, judge_goal
 
 MAX_TEXT = 20_000  # characters of one output that the graded notebook keeps
 MAX_IMAGE = 2_000_000
@@ -107,7 +107,11 @@ def _items(week: Week) -> dict[str, Exercise | Artifact]:
 
 
 async def _grade(run: Run, notebook: NotebookNode, beside: Path, week: Week, banks: Path) -> dict[str, Verdict]:
-    """Runs the notebook's cells in order; at the place of each check, reaches its verdict. Fills in the cells' outputs."""
+    """Runs the notebook's cells in order; at the place of each check, reaches its verdict.
+
+    The cells keep the outputs that the student handed in. What they put out here is not shown to anybody: code that has seen
+    a hidden case could print it. Only that a cell did not get through is added.
+    """
     items = _items(week)
     verdicts: dict[str, Verdict] = {}
     solved: dict[str, tuple[str, Outcome]] = {}
@@ -122,9 +126,11 @@ async def _grade(run: Run, notebook: NotebookNode, beside: Path, week: Week, ban
                 else:
                     verdicts[name] = await _grade_exercise(run, items[name], week, banks, *solved.get(name, ("", None)))
             elif cell.cell_type == "code" and what not in ("experiment", "look"):
-                cell.outputs = []
-                outcome = await run.cell(cell.source, cell.outputs, what in ("setup", "given"))
-                if outcome.status in ("timeout", "crashed"):
+                outcome = await run.cell(cell.source, what in ("setup", "given"))
+                if outcome.status == "error":
+                    text = f"When this was graded, the cell stopped with {stopped_with(outcome, cell.source)}\n"
+                    cell.outputs.append(new_output("stream", name="stderr", text=text))
+                elif outcome.status != "ok":
                     text = f"This cell was left out of grading. {outcome.message}\n"
                     cell.outputs.append(new_output("stream", name="stderr", text=text))
                 if what == "solution":
@@ -140,19 +146,32 @@ async def _grade_exercise(
     answers = await run.answers(week.name, exercise.name, cases, exercise.timeout, exercise.forbid)
     verdict = judge(bank, answers)
     if verdict.status == "missing" and defined is not None and defined.status != "ok":
-        verdict = replace(verdict, **_cell_failed(defined))
+        verdict = replace(verdict, **_cell_failed(defined, source))
     if verdict.right and "autograd" in exercise.forbid and (evidence := autograd_evidence(source)):
         what = f"This exercise is to be solved without autograd, which your code seems to use: {'; '.join(evidence)}."
         verdict = replace(verdict, status="forbidden", message=what)
     return replace(verdict, points=float(exercise.points) if verdict.right else 0.0, max_points=float(exercise.points))
 
 
-def _cell_failed(outcome: Outcome) -> dict[str, str]:
+def _cell_failed(outcome: Outcome, source: str) -> dict[str, str]:
     """Status and message of an exercise whose name is not defined because its own cell did not get through."""
     if outcome.status == "error":
-        what = re.sub(r"\(\d+\.py, line (\d+)\)", r"(line \1)", f"{outcome.name}: {outcome.message}")
-        return {"status": "error", "message": f"The cell with your solution stops with {what}"}
-    return {"status": outcome.status, "message": f"The cell with your solution did not get through. {outcome.message}"}
+        message = f"The cell with your solution stops with {stopped_with(outcome, source)}"
+        return {"status": "error", "message": message, "detail": ""}
+    message = f"The cell with your solution did not get through. {outcome.message}"
+    return {"status": outcome.status, "message": message, "detail": ""}
+
+
+def stopped_with(outcome: Outcome, source: str) -> str:
+    """What a cell raised, in words that cannot hold what only the kernel knows: all that is told stands in its source."""
+    try:
+        ast.parse(TransformerManager().transform_cell(source))
+    except SyntaxError as error:
+        return f"SyntaxError: {error.msg} (line {error.lineno})."
+    missing = re.search(r"[Nn]ame(?:d)? '(\w+)'", outcome.message)
+    if missing and re.search(rf"\b{missing[1]}\b", source):
+        return f"{exception_name(outcome.name)}: {missing[1]!r} is not there. Is it made in a cell further down, or was it?"
+    return f"{exception_name(outcome.name)}."
 
 
 async def _grade_artifact(run: Run, artifact: Artifact, beside: Path, week: Week) -> Verdict:

@@ -18,7 +18,6 @@ from nbformat.v4 import new_code_cell, new_markdown_cell, new_raw_cell
 
 MAX_NOTEBOOK_BYTES = 64 * 2**20
 LOCKED = ("setup", "given", "check")  # released cells whose source is not the student's to change
-SHOWN = ("experiment", "look")  # released cells that are not run: the student's outputs are kept
 OWN = {"code": new_code_cell, "markdown": new_markdown_cell, "raw": new_raw_cell}
 
 
@@ -168,7 +167,10 @@ def repair(submission: NotebookNode, release: NotebookNode) -> Repaired:
                 continue
             repairs.append(f"{_label(original)} stood there twice; the copy counts as a cell of your own.")
         if _source(cell).strip():
-            extras.setdefault(behind, []).append(OWN[cell["cell_type"]](_source(cell)))
+            own = OWN[cell["cell_type"]](_source(cell))
+            if own.cell_type == "code":
+                own.outputs = _outputs(cell)
+            extras.setdefault(behind, []).append(own)
     cells = []
     for i in range(-1, len(release.cells)):
         cells += [built[i]] if i >= 0 else []
@@ -198,8 +200,13 @@ def _rebuilt(cell: NotebookNode, theirs: Any | None, repairs: list[str]) -> Note
     cell.source = _source(theirs)
     if what in ("solution", "written") and theirs["cell_type"] != cell.cell_type:
         repairs.append(f"{_label(cell)} had become a {theirs['cell_type']} cell; it is a {cell.cell_type} cell again.")
-    if what in SHOWN and isinstance(theirs.get("outputs"), list):
-        kept = {**cell, "source": "", "outputs": copy.deepcopy(theirs["outputs"])}
-        if nbformat.validator.isvalid({"nbformat": 4, "nbformat_minor": 5, "metadata": {}, "cells": [kept]}):
-            cell.outputs = nbformat.from_dict(kept["outputs"])
+    if cell.cell_type == "code":
+        cell.outputs = _outputs(theirs)
     return cell
+
+
+def _outputs(cell: Any) -> list[NotebookNode]:
+    """The outputs that a code cell was handed in with; none where they are not what a notebook holds."""
+    shell = {**new_code_cell(""), "outputs": copy.deepcopy(cell.get("outputs"))}
+    valid = nbformat.validator.isvalid({"nbformat": 4, "nbformat_minor": 5, "metadata": {}, "cells": [shell]})
+    return nbformat.from_dict(shell["outputs"]) if valid else []

@@ -408,10 +408,14 @@ def _explain(failure: Failure) -> tuple[str, str, str]:
         return "error", "The result is too large.", failure.message
     if failure.type == "Unreadable":
         return "error", "The result has another form than the exercise asks for.", failure.message
-    known = isinstance(getattr(builtins, failure.type, None), type)
     number = re.match(r"line (\d{1,4}):?", failure.line)
     where = f" in line {number[1]} of its cell" if number else ""
-    return "error", f"{failure.type if known else 'An exception'}{where}.", told
+    return "error", f"{exception_name(failure.type)}{where}.", told
+
+
+def exception_name(name: str) -> str:
+    """The name of an exception of Python's own; "An exception" for any other, which students can name as they like."""
+    return name if isinstance(getattr(builtins, name, None), type) else "An exception"
 
 
 # -------------------------------------------------------------------------------------------- trained artifacts

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import nbformat
 import pytest
-from nbformat.v4 import new_code_cell, new_markdown_cell
+from nbformat.v4 import new_code_cell, new_markdown_cell, new_output
 
 from autograder.grade import Graded, autograd_evidence, grade_notebook
 
@@ -45,7 +45,7 @@ def test_crash_exit_loop_and_syntax_error(small, tmp_path):
     assert found["rnn_step_backward"].message == "Your code calls exit(); a function should return instead."
     assert found["next_char_probs"].passed == 1 and "Is there a loop" in found["next_char_probs"].message
     assert (
-        found["char_lm_loss"].message == "The cell with your solution stops with SyntaxError: invalid syntax (line 1)"
+        found["char_lm_loss"].message == "The cell with your solution stops with SyntaxError: invalid syntax (line 1)."
     )
     assert len({verdict.message for verdict in graded.verdicts}) == 5
 
@@ -117,6 +117,12 @@ def test_accidents_cost_nothing_and_are_told(small, tmp_path):
     ]
     at = next(i for i, each in enumerate(notebook.cells) if each.id == "next-char-probs")
     notebook.cells[at:at] = [new_code_cell(source) for source in extras]
+    page = "<b>fine</b><script>alert(1)</script><img src=x onerror=alert(1)>"
+    seen = [
+        new_output("display_data", data={"text/html": page}),
+        new_output("stream", text="a line of output " * 100_000),
+    ]
+    cell(notebook, "rnn-step").outputs = seen
     notebook.cells.append(new_markdown_cell("<script>alert(1)</script> *text*"))
     path = small.hand_in(tmp_path, notebook).rename(tmp_path / "Copy of week01_rnn.ipynb")
     graded = grade_notebook(path, small.release_path, small.week, small.banks)
@@ -150,6 +156,25 @@ def alone(small, monkeypatch):
     release.cells = [each for each in release.cells if each.id in kept or "class NameClassifier" in each.source]
     monkeypatch.setattr(module, "read_release", lambda path: release)
     return small
+
+
+def test_code_that_has_seen_a_hidden_case_cannot_show_it(small, tmp_path):
+    """Its own prints, its exceptions and their types, in a function or in a later cell: nothing of them is shown."""
+    remember = small.week.solution("rnn_step").replace("    return", "    seen.append(x)\n    return", 1)
+    number = "''.join(str(int(1e6 * v)) for v in seen[0].flatten().tolist())"
+    tell = f"leak = 'stolen' + {number}\nprint(leak)\n"
+    notebook = small.solved(
+        rnn_step=f"seen = []\n{remember}",
+        rnn_step_backward=f"{tell}raise NameError(f\"name '{{leak}}' is not defined\")",
+        next_char_probs=f"{tell}def next_char_probs(*a):\n    raise type(leak, (Exception,), {{}})(leak)",
+    )
+    graded = grade(small, tmp_path, notebook)
+    found = by_name(graded)
+    assert found["rnn_step"].right and found["rnn_step_backward"].status == found["next_char_probs"].status == "error"
+    assert "stolen" in found["next_char_probs"].detail, "the attack does not work any more"
+    shown = "".join(str(each.get("outputs", "")) for each in graded.notebook.cells) + graded.notebook.cells[0].source
+    assert "stolen" not in shown
+    assert "When this was graded, the cell stopped with NameError." in shown
 
 
 def test_artifacts_are_scored_on_held_out_data(alone, tmp_path):
