@@ -30,7 +30,7 @@ validate: .make/venv .make/bubblewrap
 
 # After changing dependencies: write down the versions that are installed, and the conda environment.
 constraints: .make/venv
-	$(BIN)/pip freeze --exclude-editable | sed 's/+cpu$$//' > constraints.txt
+	$(BIN)/pip freeze --all --exclude pip --exclude-editable | sed 's/+cpu$$//' > constraints.txt
 
 environment: .make/venv
 	$(BIN)/python -m autograder.environment > environment.yml
