@@ -114,7 +114,7 @@ def test_a_solution_line_in_the_released_notebook_is_a_leak(small_course: Path):
 def test_a_solution_line_and_the_secret_in_public_files_are_leaks(small_course: Path):
     week = find_week(small_course, "week01")
     notebook = release(week).notebook
-    (small_course / "grading").mkdir()
+    (small_course / "grading").mkdir(exist_ok=True)
     (small_course / "grading" / "secret").write_text("0123456789abcdef\n")
     public = small_course / "course"
     (public / "notes.md").write_text("harmless\n")

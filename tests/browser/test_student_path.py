@@ -177,7 +177,7 @@ def test_from_fetch_to_feedback(course: Path, server: str, page):
     # The validate button runs the checks again: what is not written yet fails, rnn_step does not.
     page.keyboard.press("Control+S")
     page.wait_for_timeout(1500)
-    page.locator(".jp-NotebookPanel:visible").get_by_text("Validate", exact=True).click()
+    page.locator(".jp-NotebookPanel:visible .jp-NotebookPanel-toolbar").get_by_text("Validate", exact=True).click()
     dialog = page.locator(".jp-Dialog-content", has_text="Validation Results")
     dialog.wait_for()
     shoot(page, "5-validate")
