@@ -32,12 +32,13 @@ def read(path: Path) -> Dataset:
 
 def _splits(path: Path) -> DatasetDict:
     """A file's rows by their column `split`, in the order of the file."""
-    from datasets import DatasetDict
+    import pyarrow.compute
+    import pyarrow.parquet
+    from datasets import Dataset, DatasetDict
 
-    rows = read(path)
-    names = rows["split"]
-    members = {name: [i for i, other in enumerate(names) if other == name] for name in dict.fromkeys(names)}
-    return DatasetDict({name: rows.select(at).remove_columns("split") for name, at in sorted(members.items())})
+    rows = pyarrow.parquet.read_table(path)
+    members = {name: pyarrow.compute.equal(rows["split"], name) for name in sorted(rows["split"].unique().to_pylist())}
+    return DatasetDict({name: Dataset(rows.filter(mask).drop_columns("split")) for name, mask in members.items()})
 
 
 def surnames() -> DatasetDict:

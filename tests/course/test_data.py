@@ -93,7 +93,8 @@ def test_surnames_sizes_for_every_label():
 
 def test_the_files_are_what_the_script_makes(splits):
     by_split = surnames_by_split()
-    rows = [{"name": row["name"], "label": row["label"]} for part in by_split.values() for row in part]
+    pairs = [pair for part in by_split.values() for pair in zip(part["name"], part["label"], strict=True)]
+    rows = [{"name": name, "label": label} for name, label in pairs]
     made = splits.split_names(rows)
     for split, part in by_split.items():
         assert all(made[name.casefold()] == split for name in part["name"])
