@@ -53,10 +53,22 @@ class _Client(NotebookClient):
     def run_next(self, source: str) -> NotebookNode:
         self.reset_execution_trackers()
         self.kept = 0
+        self.listener: asyncio.Task | None = None
         self.reply: dict[str, Any] = {}
         cell = new_code_cell(source)
         self.nb.cells = [cell]
         return cell
+
+    async def _async_poll_output_msg(self, *arguments: Any) -> None:
+        self.listener = asyncio.current_task()
+        await super()._async_poll_output_msg(*arguments)
+
+    async def stop_listening(self) -> None:
+        """Ends the task that collects a cell's output. After a timeout nbclient leaves it running: it would take the
+        messages of the next cells, and each of those would wait for its own in vain."""
+        if self.listener is not None:
+            self.listener.cancel()
+            await asyncio.gather(self.listener, return_exceptions=True)
 
     def process_message(self, msg: dict[str, Any], cell: NotebookNode, cell_index: int) -> NotebookNode | None:
         kind = msg.get("msg_type", "")
@@ -121,6 +133,7 @@ class Session:
             await self.client.async_execute_cell(cell, 0)
             outcome = self._outcome()
         except CellTimeoutError:
+            await self.client.stop_listening()
             message = TIMEOUT_MESSAGE.format(seconds=timeout)
             outcome = Outcome("timeout", await self._interrupt(), "Timeout", message)
         except DeadKernelError:
@@ -141,6 +154,7 @@ class Session:
             self.client.timeout = round(GRACE)
             await self.client.async_execute_cell(cell, 0)
         except (CellTimeoutError, DeadKernelError, RuntimeError):
+            await self.client.stop_listening()
             return False
         return True
 

@@ -25,7 +25,7 @@ def cell(notebook, cell_id):
     return next(cell for cell in notebook.cells if cell.id == cell_id)
 
 
-def test_crash_exit_loop_and_syntax_error(small, tmp_path):
+def test_crash_exit_loop_and_syntax_error(small, tmp_path, caplog):
     graded = grade(
         small,
         tmp_path,
@@ -48,6 +48,7 @@ def test_crash_exit_loop_and_syntax_error(small, tmp_path):
         found["char_lm_loss"].message == "The cell with your solution stops with SyntaxError: invalid syntax (line 1)."
     )
     assert len({verdict.message for verdict in graded.verdicts}) == 5
+    assert "Timeout waiting for IOPub" not in caplog.text, "a cell that timed out took the next cells' messages"
 
 
 def test_wrong_values_shapes_dtypes_and_what_is_forbidden(small, tmp_path):
