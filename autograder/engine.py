@@ -18,7 +18,7 @@ from jupyter_client.manager import AsyncKernelManager
 from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionComplete, CellTimeoutError, DeadKernelError
 from nbformat import NotebookNode
-from nbformat.v4 import new_code_cell, new_notebook, new_output
+from nbformat.v4 import new_code_cell, new_notebook
 
 from autograder.kernel import KERNELS, kernelspecs
 from course import codec
@@ -28,7 +28,6 @@ QUIET = logging.getLogger("autograder.kernel")  # what goes wrong in a kernel is
 QUIET.addHandler(logging.NullHandler())
 QUIET.propagate = False
 
-MAX_OUTPUT = 512 * 1024  # characters of one cell's outputs that are kept while it runs
 GIVEN_TIMEOUT = 120.0  # seconds for a cell of given code, the first of which imports torch
 GRACE = 5.0  # seconds that an interrupted kernel has to come back
 PREPARE = "from sys import exit, exit as quit"  # IPython's own end the kernel after the cell, without an error
@@ -48,11 +47,11 @@ class Outcome:
 
 
 class _Client(NotebookClient):
-    """nbclient's client for one cell at a time, which keeps no more output than MAX_OUTPUT and survives odd messages."""
+    """nbclient's client for one cell at a time, which keeps no output, only learns when a cell ends, and survives odd
+    messages."""
 
     def run_next(self, source: str) -> NotebookNode:
         self.reset_execution_trackers()
-        self.kept = 0
         self.listener: asyncio.Task | None = None
         self.reply: dict[str, Any] = {}
         cell = new_code_cell(source)
@@ -71,18 +70,9 @@ class _Client(NotebookClient):
             await asyncio.gather(self.listener, return_exceptions=True)
 
     def process_message(self, msg: dict[str, Any], cell: NotebookNode, cell_index: int) -> NotebookNode | None:
-        kind = msg.get("msg_type", "")
-        if kind.startswith("comm"):
+        if msg.get("msg_type") != "status":
             return None
         try:
-            if kind not in ("status", "execute_input"):
-                size = len(str(msg["content"]))
-                if self.kept + size > MAX_OUTPUT:
-                    if self.kept <= MAX_OUTPUT:
-                        cell.outputs.append(new_output("stream", name="stdout", text="\n… (more output, not kept)\n"))
-                    self.kept = MAX_OUTPUT + 1
-                    return None
-                self.kept += size
             return super().process_message(msg, cell, cell_index)
         except CellExecutionComplete:
             raise
