@@ -19,6 +19,12 @@ def edit(path: Path, old: str, new: str, count: int = 1) -> None:
     path.write_text(text.replace(old, new, count))
 
 
+def append(root: Path, name: str, text: str) -> None:
+    """Adds code to the end of a file of the week: what comes last in exercises.py has the last word."""
+    with (root / "solutions" / WEEK / name).open("a") as file:
+        file.write(text)
+
+
 def command(root: Path, *arguments: str) -> subprocess.CompletedProcess:
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     line = [sys.executable, "-m", "autograder.cli", *arguments]
@@ -39,9 +45,11 @@ def test_a_sound_week_passes(small_course: Path):
 
 
 def test_a_tolerance_loosened_until_a_mistake_survives(small_course: Path):
-    exercises = small_course / "solutions" / WEEK / "exercises.py"
-    with exercises.open("a") as file:
-        file.write("\nimport dataclasses\nEXERCISES = [dataclasses.replace(e, floor=10.0) for e in EXERCISES]\n")
+    append(
+        small_course,
+        "exercises.py",
+        "\nimport dataclasses\nEXERCISES = [dataclasses.replace(e, floor=10.0) for e in EXERCISES]\n",
+    )
     done = command(small_course, "validate", "week01", "--quick")
     assert done.returncode == 1
     assert "gets through" in done.stdout
@@ -50,11 +58,12 @@ def test_a_tolerance_loosened_until_a_mistake_survives(small_course: Path):
 def test_a_mistake_whose_text_no_longer_matches(small_course: Path):
     week = find_week(small_course, "week01")
     mistake = next(m for m in week.exercise("rnn_step").mistakes if m.find)
-    with (week.folder / "exercises.py").open("a") as file:
-        file.write(
-            "\nimport dataclasses\nEXERCISES = [dataclasses.replace(e, mistakes=[dataclasses.replace(m, find='no such text')"
-            f" if m.name == {mistake.name!r} else m for m in e.mistakes]) for e in EXERCISES]\n"
-        )
+    append(
+        small_course,
+        "exercises.py",
+        "\nimport dataclasses\nEXERCISES = [dataclasses.replace(e, mistakes=[dataclasses.replace(m, find='no such text')"
+        f" if m.name == {mistake.name!r} else m for m in e.mistakes]) for e in EXERCISES]\n",
+    )
     done = command(small_course, "validate", "week01", "--quick")
     assert done.returncode != 0
     assert f"the text of mistake {mistake.name!r} occurs 0 times" in done.stdout + done.stderr
@@ -63,11 +72,12 @@ def test_a_mistake_whose_text_no_longer_matches(small_course: Path):
 def test_two_mistakes_that_cannot_be_told_apart(small_course: Path):
     week = find_week(small_course, "week01")
     first = week.exercise("rnn_step").mistakes[0]
-    with (week.folder / "exercises.py").open("a") as file:
-        file.write(
-            "\nimport dataclasses\nEXERCISES = [dataclasses.replace(e, mistakes=[*e.mistakes, dataclasses.replace("
-            "e.mistakes[0], name='twin', message='Said in another way.')]) for e in EXERCISES]\n"
-        )
+    append(
+        small_course,
+        "exercises.py",
+        "\nimport dataclasses\nEXERCISES = [dataclasses.replace(e, mistakes=[*e.mistakes, dataclasses.replace("
+        "e.mistakes[0], name='twin', message='Said in another way.')]) for e in EXERCISES]\n",
+    )
     done = command(small_course, "validate", "week01", "--quick")
     assert done.returncode == 1
     assert f"{first.name!r} is not named as itself: also fits ['twin']" in done.stdout
@@ -87,35 +97,35 @@ def test_a_solution_line_put_into_the_notebook(small_course: Path):
 
 
 def test_two_mistakes_with_one_message(small_course: Path):
-    exercises = small_course / "solutions" / WEEK / "exercises.py"
-    with exercises.open("a") as file:
-        file.write(
-            "\nimport dataclasses\nEXERCISES = [dataclasses.replace(e, mistakes=[dataclasses.replace(m, message='Same.')"
-            " for m in e.mistakes]) for e in EXERCISES]\n"
-        )
+    append(
+        small_course,
+        "exercises.py",
+        "\nimport dataclasses\nEXERCISES = [dataclasses.replace(e, mistakes=[dataclasses.replace(m, message='Same.')"
+        " for m in e.mistakes]) for e in EXERCISES]\n",
+    )
     assert "have the same message: Same." in problems(small_course)
 
 
 def test_a_case_on_which_nothing_fails(small_course: Path):
-    exercises = small_course / "solutions" / WEEK / "exercises.py"
-    with exercises.open("a") as file:
-        file.write(
-            "\nimport dataclasses\ndef _harmless(rng, make=EXERCISES[0].cases):\n    cases = make(rng)\n"
-            "    _, inputs = cases[0]\n    zero = {k: v * 0 for k, v in inputs.items()}\n"
-            "    return [*cases, ('all zeros', zero)]\n"
-            "EXERCISES = [dataclasses.replace(e, cases=_harmless, mistakes=e.mistakes[:1]) for e in EXERCISES]\n"
-        )
+    append(
+        small_course,
+        "exercises.py",
+        "\nimport dataclasses\ndef _harmless(rng, make=EXERCISES[0].cases):\n    cases = make(rng)\n"
+        "    _, inputs = cases[0]\n    zero = {k: v * 0 for k, v in inputs.items()}\n"
+        "    return [*cases, ('all zeros', zero)]\n"
+        "EXERCISES = [dataclasses.replace(e, cases=_harmless, mistakes=e.mistakes[:1]) for e in EXERCISES]\n",
+    )
     assert "(all zeros) cannot fail" in problems(small_course)
 
 
 def test_an_alternate_that_does_not_fit(small_course: Path):
-    alternates = small_course / "solutions" / WEEK / "alternates.py"
-    with alternates.open("a") as file:
-        file.write(
-            '\n# %% alternate="rnn_step" name="too-coarse"\n'
-            "def rnn_step(x, h, w_ih, w_hh, b_ih, b_hh):\n"
-            "    return torch.tanh(x @ w_ih.T + b_ih + h @ w_hh.T + b_hh) * 1.001\n"
-        )
+    append(
+        small_course,
+        "alternates.py",
+        '\n# %% alternate="rnn_step" name="too-coarse"\n'
+        "def rnn_step(x, h, w_ih, w_hh, b_ih, b_hh):\n"
+        "    return torch.tanh(x @ w_ih.T + b_ih + h @ w_hh.T + b_hh) * 1.001\n",
+    )
     assert "correct alternate 'too-coarse' does not fit: refused" in problems(small_course)
 
 
