@@ -21,6 +21,9 @@ c.Course.due = {}
 c.Course.late_policy = "none"
 c.Course.late_percent = 10.0
 
+# Whether an exercise that is right given a named mistake in an earlier one, which it calls, keeps its points.
+c.Course.follow_through = True
+
 # How students' code is kept apart ("bubblewrap"; "process" is no sandbox), and how many are graded at a time.
 c.Course.isolation = "bubblewrap"
 c.Course.jobs = 2
@@ -51,7 +54,8 @@ c.Autograde.sanitize_preprocessors = []
 c.Autograde.autograde_preprocessors = [
     "autograder.nbgrader_plugins.CourseAutograde",
     "autograder.nbgrader_plugins.SaveVerdicts",
-    "nbgrader.preprocessors.AssignLatePenalties",
     "nbgrader.preprocessors.CheckCellMetadata",
 ]
-c.AssignLatePenalties.plugin_class = "autograder.nbgrader_plugins.LatePolicy"
+
+# The same pages as nbconvert's own exporter makes, in a fraction of the time.
+c.GenerateFeedback.exporter_class = "autograder.feedback.FeedbackExporter"

@@ -12,9 +12,10 @@ from typing import Any
 import jupytext
 
 from autograder.bank import draw_cases, make_bank, measured_answers
+from autograder.errors import CourseError
 from autograder.exercise import Exercise
 from autograder.explain import Attempt
-from autograder.week import CourseError, Week
+from autograder.week import Week
 from course.check import Case, compare
 from course.codec import Failure
 

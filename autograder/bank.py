@@ -1,20 +1,34 @@
 """Makes an exercise's bank: draws its cases and records what the solution and every mistake answer."""
 
+import contextlib
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from autograder.errors import CourseError
 from autograder.exercise import Exercise
-from autograder.week import CourseError, Week
+from autograder.week import Week
 from course.check import Bank, Case, compare, is_floating, leaves, measured
 from course.codec import Failure
 from course.drives import answer, measure_of
 
 NOISE = 16.0  # tolerance over the float32 noise of the solution
+FAR = 10.0  # tolerances by which a mistake must miss
 PUBLIC_SEED = "public"
+
+
+@contextlib.contextmanager
+def one_thread() -> Iterator[None]:
+    """PyTorch on one thread, as in the kernels: on cases as small as ours, and beside another job, two are ten times slower."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
 
 
 def seed_of(*parts: str) -> int:
@@ -68,19 +82,24 @@ def tolerance_of(answer32: Any, answer64: Any, floor: float) -> list[float]:
     return tolerances
 
 
-def make_bank(week: Week, exercise: Exercise, seed: str) -> Bank:
+@one_thread()
+def make_bank(week: Week, exercise: Exercise, seed: str, given: Mapping[str, str] | None = None) -> Bank:
     """The bank of an exercise under a seed. The same seed gives the same bank.
+
+    `given` has other sources for the solution cells of earlier exercises. The inputs stay the same; everything else, what is
+    right included, is then what follows from these sources.
 
     Raises CourseError where the solution itself fails on a case, answers otherwise in float64 than in float32, or where
     a mistake no longer fits its solution.
     """
+    given = dict(given or {})
     cases = draw_cases(week, exercise, seed)
-    namespace = week.namespace()
+    namespace = week.namespace(given)
     right = measured_answers(week, exercise, namespace, cases)
     doubled = [(kind, to_double(inputs)) for kind, inputs in cases]
     double = measured_answers(week, exercise, namespace, doubled, watched=False)
     accepted = [
-        measured_answers(week, exercise, week.namespace({exercise.name: alternate.source}), cases)
+        measured_answers(week, exercise, week.namespace(given | {exercise.name: alternate.source}), cases)
         for alternate in week.alternates
         if alternate.exercise == exercise.name and alternate.accepted
     ]
@@ -88,7 +107,7 @@ def make_bank(week: Week, exercise: Exercise, seed: str) -> Bank:
     for mistake in exercise.mistakes:
         source = week.mistaken(exercise, mistake)
         try:
-            mistaken = week.namespace({exercise.name: source})
+            mistaken = week.namespace(given | {exercise.name: source})
         except Exception as error:
             raise CourseError(
                 f"{week.name}, {exercise.name}: mistake {mistake.name!r} does not run: {error}."

@@ -1,184 +1,150 @@
-"""The batch: a class's submissions through `grade_notebook` in worker processes, and one writer for the gradebook."""
+"""The batch: a class's submissions through `grade_notebook` in worker processes, a journal, and one writer for the gradebook."""
 
-import multiprocessing
-import re
-import shutil
-import tempfile
-from collections.abc import Callable, Iterator
-from concurrent.futures import FIRST_COMPLETED, Executor, Future, ProcessPoolExecutor, wait
-from concurrent.futures.process import BrokenProcessPool
+import time
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import Executor
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
-import torch
-from sqlalchemy.exc import SQLAlchemyError
+from nbgrader.api import Gradebook
 from tqdm import tqdm
 
-from autograder import verdicts
-from autograder.grade import Graded, grade_notebook, read_release, ungraded
-from autograder.gradebook import (
-    Row,
-    course_directory,
-    handed_in,
-    open_gradebook,
-    register,
-    released_path,
-    row,
-    save,
-    write_feedback,
-)
+from autograder import journal, verdicts
+from autograder.atomic import tidy
+from autograder.errors import CourseError
+from autograder.feedback import chunks, feedback_top, outdated, write_pages
+from autograder.grade import Graded, grade_notebook, read_release, timed, ungraded
+from autograder.gradebook import Row, Writer, open_gradebook, register, released_path, row
+from autograder.handed_in import TIMESTAMP, files_of, found_in, handed_in, import_submissions, submitted_folders
 from autograder.hidden import hidden_banks, provenance_of
-from autograder.kernel.provisioner import require
-from autograder.repair import exercise, find_notebook, role
-from autograder.settings import load_settings
-from autograder.week import CourseError, Week
+from autograder.journal import Entry
+from autograder.kernel.sandbox import require
+from autograder.preview import Preview, read_preview
+from autograder.repair import exercise, find_notebook, role, why_not_found
+from autograder.settings import course_directory, load_settings
+from autograder.week import Week
+from autograder.workers import Workers, process_pool, start_server
 
-MAX_FILE_BYTES = 100 * 2**20
-STUDENT = re.compile(r"[^\s/*?\[\]{}.][^/*?\[\]{}]*")  # what nbgrader's globs and format strings can take
-
-# ------------------------------------------------------------------------------------------------ what was handed in
-
-
-def import_submissions(week: Week, source: Path) -> list[str]:
-    """Copies each student's folder of `source` to where nbgrader expects it, and returns the students.
-
-    `source` has one folder a student; the notebook lies in it or anywhere below, as nbgrader, Canvas or Moodle leave it.
-    An earlier submission is replaced. Links and hidden files are left behind. Raises CourseError where there is nothing.
-    """
-    if not source.is_dir():
-        raise CourseError(f"{source} is not a folder.")
-    directory = course_directory(week.root)
-    students = []
-    for folder in sorted(path for path in source.iterdir() if path.is_dir() and not path.is_symlink()):
-        if not STUDENT.fullmatch(folder.name):
-            continue
-        chosen = _submission_in(folder, week)
-        target = Path(directory.format_path(directory.submitted_directory, folder.name, week.name))
-        if chosen is None:
-            continue
-        students.append(folder.name)
-        if chosen.resolve() != target.resolve():
-            _replace_by_copy(chosen, target)
-    if not students:
-        raise CourseError(f"{source} has no submissions of {week.name}: one folder a student, with the notebook in it.")
-    return students
+TOGETHER = 50  # results that are written in one transaction at most
+PATIENCE = 2.0  # seconds that a result may wait for others to be written with
 
 
-def _submission_in(folder: Path, week: Week) -> Path | None:
-    """The part of a student's folder that is this week's submission; None where all of it is another week's."""
-    if (folder / week.name).is_dir():
-        return folder / week.name
-    others = {path.name for path in week.root.glob("solutions/week*") if path.name != week.name}
-    notebooks = [path.relative_to(folder) for path in folder.rglob("*.ipynb")]
-    notebooks = [path for path in notebooks if not any(part.startswith(".") for part in path.parts)]
-    ours = [path for path in notebooks if not others & {*path.parts, path.stem}]
-    if notebooks and not ours:
-        return None
-    best = min(ours, key=lambda path: (week.name not in path.stem, len(path.parts), str(path)), default=None)
-    return folder / best.parent if best else folder
+def grade_folder(folder: Path, release: Path, week: Path, banks: Path, isolation: str, **settings: Any) -> Graded:
+    """One submission, in a worker. All arguments are paths and plain values, `settings` those of `Course.grading`."""
+    return timed(_grade_folder, folder, release, Week(week), banks, isolation, **settings)
 
 
-def _replace_by_copy(source: Path, target: Path) -> None:
-    def left_behind(folder: str, names: list[str]) -> set[str]:
-        paths = [Path(folder) / name for name in names]
-        return {
-            path.name
-            for path in paths
-            if path.is_symlink()
-            or path.name.startswith(".")
-            or not (path.is_dir() or path.is_file())
-            or (path.is_file() and path.stat().st_size > MAX_FILE_BYTES)
-        }
-
-    target.parent.mkdir(parents=True, exist_ok=True)
-    fresh = Path(tempfile.mkdtemp(prefix=".import-", dir=target.parent))
-    try:
-        shutil.copytree(source, fresh, ignore=left_behind, dirs_exist_ok=True)
-        shutil.rmtree(target, ignore_errors=True)
-        fresh.rename(target)
-    finally:
-        shutil.rmtree(fresh, ignore_errors=True)
-
-
-def submitted_folders(week: Week) -> dict[str, Path]:
-    """Every student's submission folder, by student. nbgrader's `collect` fills the same place."""
-    directory = course_directory(week.root)
-    top = Path(directory.root) / directory.submitted_directory
-    folders = sorted(top.glob(f"*/{week.name}")) if top.is_dir() else []
-    return {path.parent.name: path for path in folders if path.is_dir() and STUDENT.fullmatch(path.parent.name)}
-
-
-# ------------------------------------------------------------------------------------------------------- the workers
-
-
-def _prepare_worker() -> None:
-    torch.set_num_threads(1)
-
-
-def process_pool(jobs: int) -> ProcessPoolExecutor:
-    return ProcessPoolExecutor(jobs, multiprocessing.get_context("spawn"), initializer=_prepare_worker)
-
-
-def grade_folder(folder: Path, release: Path, week: Path, banks: Path, isolation: str, cell_timeout: float) -> Graded:
-    """One submission, in a worker. All arguments are paths and plain values."""
-    week = Week(week)
+def _grade_folder(folder: Path, release: Path, week: Week, banks: Path, isolation: str, **settings: Any) -> Graded:
     notebook = find_notebook(folder, week.name)
     if notebook is None:
-        several = len(list(folder.glob("*.ipynb"))) > 1
-        why = f"Submit one notebook, {week.name}.ipynb; {'several others were' if several else 'none was'} found."
-        return ungraded(read_release(release), week, why)
-    return grade_notebook(notebook, release, week, banks, isolation, cell_timeout)
+        return ungraded(read_release(release), week, why_not_found(folder, week.name))
+    return grade_notebook(notebook, release, week, banks, isolation, **settings)
 
 
-def graded_in_workers(
-    pool: Callable[[int], Executor], folders: dict[str, Path], jobs: int, *arguments: object
-) -> Iterator[tuple[str, Graded | BaseException]]:
-    """(student, result) as they come. A submission that kills its worker is tried once more, by itself, and costs no other.
+# ---------------------------------------------------------------------------------------------------------- results
 
-    `arguments` are those of `grade_folder` after the folder.
-    """
-    waiting, alone = list(folders), []
-    while waiting:
-        with pool(jobs) as executor:
-            flying: dict[Future, str] = {}
-            broken = False
-            try:
-                while flying or (waiting and not broken):
-                    while waiting and not broken and len(flying) < 2 * jobs:
-                        future = executor.submit(grade_folder, folders[waiting[0]], *arguments)
-                        flying[future] = waiting.pop(0)
-                    done, _ = wait(flying, return_when=FIRST_COMPLETED)
-                    for future in done:
-                        student = flying.pop(future)
-                        error = future.exception()
-                        if isinstance(error, BrokenProcessPool):
-                            broken = True
-                            alone.append(student)
-                        else:
-                            yield student, error or future.result()
-            except BrokenProcessPool:  # it broke while nothing was looking
-                alone += flying.values()
-            except BaseException:
-                executor.shutdown(wait=False, cancel_futures=True)
-                raise
-    for student in alone:
-        with pool(1) as executor:
-            future = executor.submit(grade_folder, folders[student], *arguments)
-            yield student, future.exception() or future.result()
+
+@dataclass(frozen=True)
+class Batch:
+    """What there is to grade and what it is graded with."""
+
+    week: Week
+    isolation: str
+    settings: Mapping[str, Any]
+    folders: dict[str, Path]
+    refused: dict[str, str]
+    workers: Workers
+    resume: bool = False
+    quiet: bool = False
+    errors: dict[str, str] = field(default_factory=dict)
+
+    def results(self) -> Iterator[tuple[str, Entry]]:
+        """(student, entry) as they come, each durable by then: those that can be reused, then those graded now.
+
+        Whose submission could not be graded is in `errors`, with why.
+        """
+        week, release, banks = self.week, released_path(self.week), hidden_banks(self.week)
+        provenance = provenance_of(week, self.isolation)
+        ground = journal.ground(week, release, self.isolation, self.settings, provenance)
+        keys = {student: journal.key(ground, folder) for student, folder in self.folders.items()}
+        reused = {student for student in keys if self.resume and self._journalled(student, keys[student])}
+        with Progress(len(keys), len(reused), week.name, self.quiet) as bar:
+            for student in sorted(reused):
+                yield student, journal.read(week, student)
+            tasks = {
+                student: (folder, release, week.folder, banks, self.isolation)
+                for student, folder in self.folders.items()
+                if student not in reused
+            }
+            for student, result in self.workers.run(grade_folder, tasks, **self.settings):
+                if isinstance(result, BaseException):
+                    self.errors[student] = f"It could not be graded: {type(result).__name__}: {result}."
+                else:
+                    entry = Entry(result, {**provenance, "key": keys[student]})
+                    journal.write(week, student, entry)
+                    yield student, entry
+                bar.update()
+
+    def _journalled(self, student: str, key: str) -> bool:
+        entry = journal.read(self.week, student)
+        return entry is not None and entry.key == key
+
+
+class Progress(tqdm):
+    """A bar that tells submissions a minute, of those graded now; the `reused` ones are counted as done from the start."""
+
+    FORMAT = "{desc} {percentage:3.0f}% |{bar}| {n_fmt} of {total_fmt}, {a_minute} a minute, {remaining} left"
+
+    def __init__(self, total: int, reused: int, name: str, quiet: bool = False, **options: Any):
+        super().__init__(
+            total=total, initial=reused, desc=name, bar_format=self.FORMAT, disable=quiet or None, **options
+        )
+
+    @property
+    def format_dict(self) -> dict:
+        facts = super().format_dict
+        done = facts["n"] - (facts["initial"] or 0)  # None where there is no bar to show
+        rate = done / facts["elapsed"] if done and facts["elapsed"] else None
+        return {**facts, "rate": rate, "a_minute": f"{60 * rate:.1f}" if rate else "?"}
 
 
 # --------------------------------------------------------------------------------------------------------- the batch
 
 
-class Progress(tqdm):
-    """A bar that tells submissions a minute."""
-
-    @property
-    def format_dict(self) -> dict:
-        facts = super().format_dict
-        return {**facts, "a_minute": f"{60 * facts['rate']:.1f}" if facts["rate"] else "?"}
-
-
-BAR = "{desc} {percentage:3.0f}% |{bar}| {n_fmt} of {total_fmt}, {a_minute} a minute, {remaining} left"
+@contextmanager
+def _batch(
+    week: Week,
+    submissions: Path | None,
+    student: str | None,
+    jobs: int | None,
+    isolation: str | None,
+    pool: Callable[[int], Executor] | None,
+    find: Callable[[Week, Path], Any],
+    **options: Any,
+) -> Iterator[Batch]:
+    """Everything that can be wrong before grading is said here, by CourseError. One batch at a time has a week."""
+    settings = load_settings(week.root)
+    isolation = isolation or settings.isolation
+    require(isolation)
+    _all_checks_known(week, released_path(week))
+    with journal.alone(week):
+        _clear_leftovers(week)
+        found = find(week, submissions) if submissions is not None else None
+        folders = {**submitted_folders(week), **(found.folders if found else {})}
+        refused = found.refused if found else {}
+        if student is not None:
+            if student not in folders:
+                raise CourseError(f"{student} has not submitted {week.name}.")
+            folders, refused = {student: folders[student]}, {}
+        if not folders:
+            top = course_directory(week.root).submitted_directory
+            raise CourseError(f"There are no submissions of {week.name} in {top}. Import some: --submissions DIR")
+        if pool is None:
+            start_server()
+        with Workers(pool or process_pool, jobs or settings.jobs) as workers:
+            yield Batch(week, isolation, settings.grading(), folders, refused, workers, **options)
 
 
 def grade_week(
@@ -190,45 +156,48 @@ def grade_week(
     feedback: bool = True,
     quiet: bool = False,
     pool: Callable[[int], Executor] | None = None,
+    resume: bool = False,
 ) -> list[Row]:
     """Grades a week's submissions and writes gradebook, autograded notebooks, verdicts and feedback.
 
     `submissions` is imported first (`import_submissions`); without it, what nbgrader has collected is graded. `student`
     grades one. `jobs` and `isolation` override the settings; `pool` makes any executor with so many workers, processes of
-    this machine by default. Returns the rows of those graded, by student.
+    this machine by default. `resume` takes results from the journal where nothing changed that they depend on, and rewrites
+    only what is not there yet. Returns the rows of those graded, by student.
     Raises CourseError before anything is graded where the release, the gradebook, the sandbox or every submission lacks.
     """
-    settings = load_settings(week.root)
-    isolation = isolation or settings.isolation
-    require(isolation)
-    release = released_path(week)
-    _all_checks_known(week, release)
-    if submissions is not None:
-        import_submissions(week, submissions)
-    folders = submitted_folders(week)
-    if student is not None:
-        if student not in folders:
-            raise CourseError(f"{student} has not submitted {week.name}.")
-        folders = {student: folders[student]}
-    if not folders:
-        top = course_directory(week.root).submitted_directory
-        raise CourseError(f"There are no submissions of {week.name} in {top}. Import some: --submissions DIR")
-    with open_gradebook(week.root):
-        pass
-    register(week)
-    banks = hidden_banks(week)
-    provenance = provenance_of(week, isolation)
-    troubles: dict[str, tuple[str, bool]] = {}
-    arguments = (release, week.folder, banks, isolation, settings.cell_timeout)
-    results = graded_in_workers(pool or process_pool, folders, jobs or settings.jobs, *arguments)
-    with Progress(total=len(folders), desc=week.name, bar_format=BAR, disable=quiet or None) as bar:
-        for name, result in results:
-            troubles[name] = _write(week, name, folders[name], result, provenance)
-            bar.update()
-    if feedback and not all(lost for _, lost in troubles.values()):
-        write_feedback(week, student or "*")
-    with open_gradebook(week.root) as gradebook:
-        return [row(gradebook, week, name, *troubles[name]) for name in sorted(folders)]
+    options = {"resume": resume, "quiet": quiet}
+    with _batch(week, submissions, student, jobs, isolation, pool, import_submissions, **options) as batch:
+        with open_gradebook(week.root):
+            pass
+        register(week)
+        troubles = _write(batch)
+        for name, why in batch.errors.items():
+            troubles[name] = (why + _stands(week, name), True)
+        if feedback:
+            _write_feedback(batch, troubles)
+        with Gradebook(course_directory(week.root).db_url) as gradebook:
+            rows = [row(gradebook, week, name, *troubles.get(name, ())) for name in sorted(batch.folders)]
+        return rows + [Row(name, trouble=why, lost=True) for name, why in sorted(batch.refused.items())]
+
+
+def preview_week(
+    week: Week,
+    submissions: Path | None = None,
+    student: str | None = None,
+    jobs: int | None = None,
+    isolation: str | None = None,
+    quiet: bool = False,
+    pool: Callable[[int], Executor] | None = None,
+    resume: bool = False,
+) -> Preview:
+    """Grades as `grade_week` does, but writes the journal only, and tells whose points `grade_week` would change.
+
+    `submissions` are looked at where they are. Raises CourseError as `grade_week` does.
+    """
+    options = {"resume": resume, "quiet": quiet}
+    with _batch(week, submissions, student, jobs, isolation, pool, found_in, **options) as batch:
+        return read_preview(week, batch.folders, batch.results(), batch.errors, batch.refused)
 
 
 def _all_checks_known(week: Week, release: Path) -> None:
@@ -241,25 +210,70 @@ def _all_checks_known(week: Week, release: Path) -> None:
         )
 
 
-def _write(
-    week: Week, student: str, folder: Path, result: Graded | BaseException, provenance: dict[str, str]
-) -> tuple[str, bool]:
-    """Writes one result; returns (trouble, lost), the trouble in a sentence."""
+def _clear_leftovers(week: Week) -> None:
+    """What a killed batch was in the midst of writing. Nothing else has such names: one batch at a time has a week."""
+    directory = course_directory(week.root)
+    root = Path(directory.root)
+    for name in (directory.submitted_directory, directory.autograded_directory, directory.feedback_directory):
+        for folder in (root / name).glob("*/"):
+            if not folder.is_symlink():
+                tidy(folder, week.name)
+    tidy(feedback_top(week), "pages")
+    tidy(verdicts.folder_of(week.root, week.name), "*.json")
+    tidy(journal.folder_of(week.root, week.name), "*.json")
+    tidy(week.root / "grading" / "cases", week.name)
+
+
+# ----------------------------------------------------------------------------------------------------------- writing
+
+
+def _write(batch: Batch) -> dict[str, tuple[str, bool]]:
+    """Writes results as they come, several together. Returns (trouble in a sentence, lost) of those who have one."""
+    troubles: dict[str, tuple[str, bool]] = {}
+    waiting: dict[str, tuple[Path, Entry]] = {}
+    with Writer(batch.week) as writer:
+
+        def flush() -> None:
+            for name, why in writer.write(waiting).items():
+                troubles[name] = (why + _stands(batch.week, name), True)
+            waiting.clear()
+
+        since = time.monotonic()
+        for name, entry in batch.results():
+            failed, stands = entry.graded.failed, _stands(batch.week, name)
+            if failed and stands:
+                troubles[name] = (failed + stands, True)
+                continue
+            folder = batch.folders[name]
+            if failed:
+                troubles[name] = (f"{failed} It got no points.", True)
+            elif Path(TIMESTAMP) in files_of(folder) and handed_in(folder) is None:
+                troubles[name] = ("Its timestamp.txt makes no sense; it counts as on time.", False)
+            since = since if waiting else time.monotonic()
+            waiting[name] = folder, entry
+            if len(waiting) >= TOGETHER or time.monotonic() - since > PATIENCE:
+                flush()
+        if waiting:
+            flush()
+    return troubles
+
+
+def _stands(week: Week, student: str) -> str:
+    """What to say of a student's earlier grade where a new one cannot be given."""
     earlier = verdicts.read(week.root, week.name, student)
-    stands = " The earlier grade stands." if earlier else ""
-    if isinstance(result, BaseException):
-        return f"It could not be graded: {type(result).__name__}: {result}.{stands}", True
-    if result.failed and earlier and not earlier.failed:
-        return f"{result.failed}{stands}", True
-    try:
-        save(week, student, folder, result, provenance)
-    except (OSError, SQLAlchemyError) as error:
-        return f"It could not be written: {getattr(error, 'orig', None) or error}.{stands}", True
-    if result.failed:
-        return f"{result.failed} It got no points.", True
-    if (folder / "timestamp.txt").is_file() and handed_in(folder) is None:
-        return "Its timestamp.txt makes no sense; it counts as on time.", False
-    return "", False
+    return " The earlier grade stands." if earlier and not earlier.failed else ""
+
+
+def _write_feedback(batch: Batch, troubles: dict[str, tuple[str, bool]]) -> None:
+    """Makes the pages that are missing or older than the graded notebook; one that fails costs no other."""
+    parts = chunks(batch.week, outdated(batch.week, [*batch.folders]), batch.workers.jobs)
+    tasks = {str(number): part for number, part in enumerate(parts)}
+    for number, result in batch.workers.run(write_pages, tasks):
+        students = tasks[number][1]
+        failed = dict.fromkeys(students, f"Its feedback page could not be made: {result}.")
+        for name, why in (failed if isinstance(result, BaseException) else result).items():
+            before, lost = troubles.get(name, ("", False))
+            troubles[name] = (f"{before} {why}".strip(), lost)
 
 
 # --------------------------------------------------------------------------------------------------------- the table

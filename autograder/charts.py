@@ -24,6 +24,7 @@ COLOURS = {
     "line": "#030303",
     "bar": "#040404",
     "right": "#050505",
+    "given": "#0d0d0d",
     "named": "#060606",
     "follows": "#0c0c0c",
     "unnamed": "#070707",

@@ -1,4 +1,4 @@
-"""A class of made-up students: submissions of a week put together out of its solution, its alternates and its mistakes.
+"""Classes of made-up students: submissions of a week put together out of its solution, its alternates and its mistakes.
 
 Every submission comes with what its grade has to be, so that grading the class tests the whole way from a file to the
 gradebook. The same week and the same seed give the same class.
@@ -9,7 +9,8 @@ import json
 import random
 import shutil
 import unicodedata
-from collections.abc import Callable, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -75,6 +76,15 @@ def plain(source: str) -> str:
     return "\n".join(line for line in source.splitlines() if not line.strip().startswith("### "))
 
 
+def people(names: Sequence[str]) -> Iterator[tuple[str, str]]:
+    """First and last names without end: the given ones, then the first names with the other last names, over and over."""
+    firsts, lasts = zip(*(name.split(" ", 1) for name in names), strict=True)
+    yield from zip(firsts, lasts, strict=True)
+    while True:
+        for shift in range(1, len(names)):
+            yield from zip(firsts, [*lasts[shift:], *lasts[:shift]], strict=True)
+
+
 class Maker:
     """Makes the students of a class, one profile after the other."""
 
@@ -85,8 +95,10 @@ class Maker:
         used = {name for exercise in week.exercises for name in exercise.uses}
         self.leaves = [e.name for e in week.exercises if e.name not in used and "." not in e.name]
         self.solution = {name: plain(week.solution(name)) for name in self.exercises}
-        self.names = [name.strip() for name in NAMES.split(",")]
-        self.rng.shuffle(self.names)
+        names = [name.strip() for name in NAMES.split(",")]
+        self.rng.shuffle(names)
+        self.names = people(names[::-1])
+        self.taken: Counter[str] = Counter()
         # Some mistakes are more popular than others, as in any class.
         self.popular = {
             e.name: self.rng.sample(list(e.mistakes), len(e.mistakes)) for e in week.exercises if e.mistakes
@@ -102,10 +114,12 @@ class Maker:
         return expected
 
     def person(self, profile: str, **changes) -> Made:
-        """A perfect submission of the next student in the list, with changes."""
-        first, last = self.names.pop().split(" ", 1)
+        """A perfect submission of the next student, with changes. Where two would have the same id, it is numbered."""
+        first, last = next(self.names)
         letters = unicodedata.normalize("NFKD", f"{first[0]}{last}".casefold())
         student = "".join(letter for letter in letters if letter.isascii() and letter.isalpha())
+        self.taken[student] += 1
+        student += str(self.taken[student]) if self.taken[student] > 1 else ""
         made = Made(student, first, last, profile, dict(self.solution), self.right())
         return replace(made, **changes)
 
@@ -123,7 +137,8 @@ class Maker:
     def knock_on(self, made: Made) -> Made:
         """What follows from exercises that are not right: others that call them, and models built of them, suffer too.
 
-        How they do is not for the maker to know, so they get no expectation here; `demo.complete` asks the bank.
+        How they do, and whether they are right given the mistake, is not for the maker to know, so they get no expectation
+        here; `demo.complete` asks the banks.
         A student whose models would suffer hands in none.
         """
         expected = dict(made.expected)
@@ -148,6 +163,9 @@ class Maker:
         made = self.person(profile)
         sources = made.sources | {name: f"{made.sources[name]}\n\n\n{addition.format(name=name)}\n"}
         return replace(made, sources=sources, expected=made.expected | {name: Expected(0.0, status)})
+
+    def syntax_error(self) -> Made:
+        return self.broken("a syntax error", "def {name}(*arguments:\n    return", "error")
 
     def in_other_styles(self, made: Made) -> Made:
         """Every exercise that has alternates solved in one of them."""
@@ -175,8 +193,32 @@ class Maker:
 
     # ------------------------------------------------------------------------------------------------ the class
 
+    def ordinary(self, count: int) -> list[Made]:
+        """`count` students as most are, for measuring: ten kinds of submissions in every ten, in mixed order.
+
+        Right, in other styles, with one to four mistakes, half-finished, with warnings, with a syntax error. All of them
+        end by themselves and can be read by any grader. There is no loop without end: how long it takes is a setting of the
+        grader's, so that a comparison could be won or lost by it. A smaller class is the beginning of a larger one.
+        """
+        made: list[Made] = []
+        while len(made) < count:
+            until = self.rng.randrange(len(self.exercises) // 4, len(self.exercises))
+            ten = [
+                self.person("everything right"),
+                self.in_other_styles(self.person("right in other styles")),
+                *(self.with_mistakes(self.person("one mistake"), 1) for _ in range(2)),
+                *(self.with_mistakes(self.person("two mistakes"), 2) for _ in range(2)),
+                self.with_mistakes(self.person("four mistakes"), 4),
+                self.half_finished(until),
+                self.person("warnings on stderr", edit=warn),
+                self.syntax_error(),
+            ]
+            self.rng.shuffle(ten)
+            made += ten
+        return made[:count]
+
     def everybody(self) -> list[Made]:
-        """The class, in the order of the students' ids."""
+        """The demo's class: one or two of everything that can happen, in the order of the students' ids."""
         made = [
             self.person("everything right"),
             self.without_models(self.person("everything right, but no trained models")),
@@ -191,7 +233,7 @@ class Maker:
             self.person("three days late", late=timedelta(days=2, hours=7)),
             self.blank(),
             self.half_finished(min(5, len(self.exercises) - 1)),
-            self.broken("a syntax error", "def {name}(*arguments:\n    return", "error"),
+            self.syntax_error(),
             self.broken(
                 "a loop that does not end", "def {name}(*arguments, **more):\n    while True:\n        pass", "timeout"
             ),

@@ -4,11 +4,14 @@ import json
 import os
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from autograder.week import CourseError, Week, find_root, find_week, weeks_of
+from autograder.errors import CourseError
+
+if TYPE_CHECKING:  # each command imports what it needs, and none waits for PyTorch in vain
+    from autograder.week import Week
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=__doc__)
 
@@ -17,14 +20,28 @@ WeekArgument = Annotated[
 ]
 
 
-def chosen_weeks(names: list[str] | None, every: bool) -> list[Week]:
+def course_root() -> Path:
+    from autograder.week import find_root
+
+    return find_root()
+
+
+def one_week(name: str) -> "Week":
+    """The week whose name begins so. Raises CourseError unless there is exactly one."""
+    from autograder.week import find_week
+
+    return find_week(course_root(), name)
+
+
+def chosen_weeks(names: list[str] | None, every: bool) -> list["Week"]:
     """The weeks named on the command line, or all of them. Raises CourseError for an unknown one or for none at all."""
-    root = find_root()
+    from autograder.week import weeks_of
+
     if every:
-        return weeks_of(root)
+        return weeks_of(course_root())
     if not names:
         raise CourseError("Name a week (week01), or give --all.")
-    return [find_week(root, name) for name in names]
+    return [one_week(name) for name in names]
 
 
 WeeksArgument = Annotated[list[str] | None, typer.Argument(metavar="WEEK...", help="Beginnings of weeks' names.")]
@@ -108,11 +125,25 @@ def grade(
     isolation: Annotated[
         str | None, typer.Option(help="`bubblewrap`, or `process`, which is not a sandbox and says so.")
     ] = None,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Go on after an interruption: grade only what the journal does not have.")
+    ] = False,
+    preview: Annotated[
+        bool, typer.Option("--preview", help="Write no grade; tell whose points would change, and why.")
+    ] = False,
 ) -> None:
     """Grade a week's submissions; write gradebook, graded notebooks and feedback."""
-    from autograder.batch import grade_week, table
+    from autograder.workers import start_server
 
-    rows = grade_week(find_week(find_root(), week), submissions, student, jobs, isolation)
+    start_server()  # so that its imports run beside ours
+    from autograder.batch import grade_week, preview_week, table
+    from autograder.preview import told
+
+    chosen = one_week(week)
+    if preview:
+        typer.echo(told(preview_week(chosen, submissions, student, jobs, isolation, resume=resume), submissions))
+        return
+    rows = grade_week(chosen, submissions, student, jobs, isolation, resume=resume)
     typer.echo(table(rows))
     lost = [row.student for row in rows if row.lost]
     if lost:
@@ -126,7 +157,7 @@ def doctor() -> None:
     from autograder.doctor import findings
 
     trouble = False
-    for fine, name, text in findings(find_root()):
+    for fine, name, text in findings(course_root()):
         typer.echo(f"{'✓' if fine else '✗'} {name:<12} {text}")
         trouble = trouble or not fine
     if trouble:
@@ -138,7 +169,7 @@ def report(week: WeekArgument) -> None:
     """Write the class report: a page, scores, named mistakes, and files for Canvas and Moodle."""
     from autograder.report import write_report
 
-    folder = write_report(find_week(find_root(), week))
+    folder = write_report(one_week(week))
     typer.echo(f"The class report is {folder / 'index.html'}")
     typer.echo(f"Beside it: {', '.join(sorted(path.name for path in folder.glob('*.csv')))}")
 
@@ -152,7 +183,7 @@ def explain(week: WeekArgument, student: StudentArgument, exercise: ExerciseArgu
     """Show an instructor why an exercise was refused: the code, and both answers to every hidden case."""
     from autograder.explain import explain as in_full
 
-    typer.echo(in_full(find_week(find_root(), week), student, exercise), nl=False)
+    typer.echo(in_full(one_week(week), student, exercise), nl=False)
 
 
 @app.command()
@@ -169,7 +200,7 @@ def accept(
     from autograder.accept import candidate
     from autograder.explain import attempt
 
-    chosen = find_week(find_root(), week)
+    chosen = one_week(week)
     tried = attempt(chosen, student, exercise)
     source = candidate(tried)
     if not yes:
@@ -197,10 +228,39 @@ def demo(
     """A whole week in minutes: release, a class of submissions, grades, feedback, report; exit 1 if a grade is off."""
     from autograder.demo import run_demo, told
 
-    root = find_root()
-    done = run_demo(find_week(root, week), jobs, isolation, tell=typer.echo)
+    root = course_root()
+    done = run_demo(one_week(week), jobs, isolation, tell=typer.echo)
     typer.echo(told(done, root))
     if done.problems:
+        raise typer.Exit(1)
+
+
+@app.command()
+def bench(
+    week: WeekArgument = "week01",
+    submissions: Annotated[int, typer.Option(help="Submissions that both sides grade.", min=2)] = 100,
+    pairs: Annotated[int, typer.Option(help="How often both sides grade them.", min=1)] = 1,
+    jobs: Annotated[int | None, typer.Option(min=1, help="Submissions that ours grades at the same time.")] = None,
+    isolation: Annotated[
+        str | None, typer.Option(help="`bubblewrap`, or `process`, which is not a sandbox and says so.")
+    ] = None,
+    scale: Annotated[
+        str, typer.Option(metavar="N,N,...", help="Sizes of classes that ours grades alone.")
+    ] = "10,30,100,300,1000",
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+) -> None:
+    """Measure throughput against stock nbgrader, in one run; exit 1 if a grade is off."""
+    from autograder.bench import run_bench, told
+
+    try:
+        sizes = [int(size) for size in scale.split(",")]
+    except ValueError:
+        raise CourseError(f"--scale takes whole numbers with commas between them, not {scale!r}.") from None
+    found = run_bench(
+        one_week(week), submissions, sizes, jobs, isolation, pairs, tell=lambda line: typer.echo(line, err=True)
+    )
+    typer.echo(json.dumps(found, indent=1) if as_json else told(found))
+    if found["problems"]:
         raise typer.Exit(1)
 
 
@@ -213,8 +273,8 @@ def lab(
     """Open JupyterLab on a released week, with nbgrader's extensions."""
     from autograder.lab import lab_command, lab_environment
 
-    root = find_root()
-    command = lab_command(find_week(root, week), browser, port)
+    root = course_root()
+    command = lab_command(one_week(week), browser, port)
     os.chdir(root)
     os.execve(command[0], command, lab_environment(root))
 
@@ -224,7 +284,7 @@ def publish(folder: Annotated[Path, typer.Argument(help="An empty or absent fold
     """Write the student-facing repository: everything that git has but solutions/, checked for leaks."""
     from autograder.publish import publish as write
 
-    count = write(find_root(), folder)
+    count = write(course_root(), folder)
     typer.echo(f"{count} files in {folder}, no leak found.")
 
 

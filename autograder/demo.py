@@ -16,18 +16,21 @@ from nbgrader.utils import parse_utc
 
 from autograder.batch import grade_week
 from autograder.classroom import Expected, Made, Maker, write_class, write_roster
+from autograder.errors import CourseError
 from autograder.hidden import hidden_banks
+from autograder.naming import load, reach
 from autograder.release import release
-from autograder.report import ClassReport, Entry, read_report, write_report
-from autograder.week import ROOT_MARK, CourseError, Week
-from course.check import Bank, judge
+from autograder.report import SOLVED, ClassReport, Entry, read_report, write_report
+from autograder.settings import load_settings
+from autograder.week import ROOT_MARK, Week
+from course.check import Verdict
 from course.drives import answer
 
 DUE = "2026-10-05 23:59 UTC"
 LATE_PERCENT = 10.0
 MARK = "this-is-the-demo"
 SETTINGS = """\
-# The demo's course. Its settings are those of the course above, and these.
+# The course of a made-up class. Its settings are those of the course above, and these.
 c = get_config()  # noqa: F821  traitlets defines it
 
 c.Course.due = {{"{week}": "{due}"}}
@@ -63,8 +66,16 @@ def fresh_course(week: Week) -> Week:
     target = demo_root(week.root)
     if target.exists() and not (target / MARK).exists():
         raise CourseError(f"{target} is no course that the demo made; move it away first.")
+    shutil.rmtree(target, ignore_errors=True)
+    return copy_course(week, target)
+
+
+def copy_course(week: Week, target: Path) -> Week:
+    """A course for a made-up class in `target`, an absent folder: a copy of the week, a due date, a late policy, the mark.
+
+    Returns the week in it. Raises CourseError where it cannot be written.
+    """
     try:
-        shutil.rmtree(target, ignore_errors=True)
         (target / "grading").mkdir(parents=True)
         (target / MARK).touch()
         ignored = shutil.ignore_patterns("__pycache__")
@@ -75,7 +86,7 @@ def fresh_course(week: Week) -> Week:
         own = (week.root / ROOT_MARK).read_text(encoding="utf-8")
         (target / ROOT_MARK).write_text(f"{own.rstrip()}\n\n\n{settings}", encoding="utf-8")
     except OSError as error:
-        raise CourseError(f"The demo cannot be set up in {target}: {error.strerror}.") from error
+        raise CourseError(f"A course cannot be set up in {target}: {error.strerror}.") from error
     return Week(target / "solutions" / week.name)
 
 
@@ -117,18 +128,20 @@ def import_roster(week: Week) -> None:
 
 def complete(week: Week, made: Sequence[Made]) -> list[Made]:
     """The class with every expectation filled in: what the same code answers in this process, where the maker left it open."""
-    banks = hidden_banks(week)
+    banks, follow_through = hidden_banks(week), load_settings(week.root).follow_through
     completed = []
     for each in made:
         expected = dict(each.expected)
-        open_ones = [exercise for exercise in week.exercises if exercise.name not in expected]
-        namespace = week.namespace(each.sources) if open_ones else {}
-        for exercise in open_ones:
-            bank = Bank.load(banks, exercise.name)
-            answers = [answer(week.name, exercise.name, dict(namespace), c.inputs, bank.forbid) for c in bank.cases]
-            verdict = judge(bank, answers)
-            points = exercise.points if verdict.right else 0.0
-            expected[exercise.name] = Expected(points, verdict.status, verdict.named)
+        if any(exercise.name not in expected for exercise in week.exercises):
+            namespace = week.namespace(each.sources)
+            verdicts: dict[str, Verdict] = {}
+            for exercise in week.exercises:
+                bank = load(banks, exercise.name)
+                answers = [answer(week.name, exercise.name, dict(namespace), c.inputs, bank.forbid) for c in bank.cases]
+                verdict = reach(week, exercise.name, banks, answers, verdicts, follow_through)
+                verdicts[exercise.name] = verdict
+                points = exercise.points if verdict.right else 0.0
+                expected.setdefault(exercise.name, Expected(points, verdict.status, verdict.named))
         completed.append(replace(each, expected=expected))
     return completed
 
@@ -178,7 +191,7 @@ def told(demo: Demo, root: Path) -> str:
     width = max(len(entry.name) for entry in report.entries)
     lines = ["", f"{'student':<{width}}  {'points':>6}  {'late':>6}  right  submission"]
     for entry in sorted(report.entries, key=lambda e: -1.0 if e.score is None else e.score, reverse=True):
-        right = sum(entry.outcome(column) == "right" for column in report.exercises)
+        right = sum(entry.outcome(column) in SOLVED for column in report.exercises)
         points = "-" if entry.score is None else f"{entry.score:g}"
         late = f"-{entry.penalty:g}" if entry.penalty else ""
         lines.append(

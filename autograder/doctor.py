@@ -1,13 +1,13 @@
 """Doctor: what this machine can do, one finding a line."""
 
 import platform
-import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
+from autograder.kernel.sandbox import sandbox_trouble
 from autograder.week import weeks_of
 
 PACKAGES = ("torch", "datasets", "nbgrader", "jupyterlab", "nbclient", "jupytext")
@@ -31,13 +31,8 @@ def findings(root: Path) -> Iterator[tuple[bool, str, str]]:
 
 
 def _sandbox() -> tuple[bool, str, str]:
-    if not shutil.which("bwrap"):
-        return False, "sandbox", "bubblewrap is not installed (Debian, Ubuntu: sudo apt install bubblewrap)"
-    command = ["bwrap", "--unshare-all", "--ro-bind", "/", "/", "--proc", "/proc", "--dev", "/dev", "true"]
-    done = subprocess.run(command, capture_output=True, text=True)
-    if done.returncode:
-        return False, "sandbox", f"bubblewrap cannot make namespaces here: {done.stderr.strip()}"
-    return True, "sandbox", "bubblewrap runs"
+    why = sandbox_trouble()
+    return not why, "sandbox", why or "bubblewrap runs"
 
 
 def _gpu() -> tuple[bool, str, str]:

@@ -1,5 +1,7 @@
 """What an exercise is: its points, its cases, and the mistakes that its checks must refuse and name."""
 
+import json
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -87,3 +89,24 @@ class Artifact(Goal):
     @property
     def slug(self) -> str:
         return slug(self.name)
+
+
+def thresholds(
+    results: Path, name: str, points: float, lower_is_better: bool = False, early: float = 0.2
+) -> list[tuple[float, float]]:
+    """[(figure, points), ...] of a trained model, from the runs that a week's results.json has of it.
+
+    Full points at the mean of the seeds on held-out data, less three standard deviations: whoever runs the experiment as
+    it stands gets them. Half of them for what the same runs had reached, in the mean, after a share `early` of their updates: a
+    network that learns, but was stopped early or hampered. Before there are results, no figure is good enough.
+    """
+    measured = json.loads(results.read_text(encoding="utf-8"))["artifacts"].get(name) if results.exists() else None
+    sign = -1.0 if lower_is_better else 1.0
+    if measured is None:
+        return [(sign * math.inf, points)]
+    full = measured["heldout"]["mean"] - sign * 3 * measured["heldout"]["sd"]
+    half = []
+    for seed in measured["seeds"].values():
+        updates = seed["points"][-1][0]
+        half.append(next(figure for at, _, _, figure in seed["points"] if at >= early * updates))
+    return [(full, points), (sum(half) / len(half), points / 2)]

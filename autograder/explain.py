@@ -2,9 +2,8 @@
 
 import difflib
 import math
-import tempfile
 import textwrap
-from collections.abc import Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,28 +14,31 @@ from nbformat import NotebookNode
 from torch import Tensor
 
 from autograder import verdicts
-from autograder.engine import Run
+from autograder.engine import Outcome, Run
+from autograder.errors import CourseError
 from autograder.exercise import Artifact, Exercise
-from autograder.grade import read_release
+from autograder.grade import read_release, try_exercise
 from autograder.hidden import hidden_banks
-from autograder.kernel.provisioner import require
+from autograder.kernel.sandbox import require
+from autograder.naming import load
 from autograder.repair import Unreadable, exercise, find_notebook, read_notebook, repair, role
 from autograder.settings import load_settings
-from autograder.week import CourseError, Week
-from course.check import Bank, Case, Verdict, compare, is_floating, judge, judge_goal, leaves, measured
+from autograder.week import Week
+from course import codec
+from course.check import Bank, Case, Verdict, compare, is_floating, judge_goal, leaves, measured
 from course.codec import Failure
 from course.drives import measure_of
 
 MOST_VALUES = 200  # of one tensor; a larger one is printed with its middle left out
-NOT_RUN = ("check", "experiment", "look")
+NOT_RUN = ("experiment", "look")
 
 
 @dataclass(frozen=True)
 class Attempt:
     """What a student's code answers to an exercise's hidden cases, as it was run now.
 
-    `answers` are raw, one for each case of `bank` in its order. `own` are the code cells that the student added before the
-    exercise's check, in their order.
+    `answers` are raw, one for each case of `bank` in its order; `verdict` is reached as in the grade. `own` are the code cells
+    that the student added before the exercise's check, in their order.
     """
 
     student: str
@@ -45,10 +47,7 @@ class Attempt:
     own: list[str]
     bank: Bank
     answers: list[Any]
-
-    @property
-    def verdict(self) -> Verdict:
-        return judge(self.bank, self.answers)
+    verdict: Verdict
 
 
 def submission_of(week: Week, student: str) -> Path:
@@ -70,41 +69,54 @@ def attempt(week: Week, student: str, name: str, isolation: str | None = None) -
     Raises CourseError where there is nothing to run.
     """
     chosen = week.exercise(name)
-    bank = Bank.load(hidden_banks(week), chosen.name)
-    cases = [case.inputs for case in bank.cases]
-    notebook, answers = _answers(week, student, chosen, cases, chosen.forbid, isolation)
-    return Attempt(student, chosen, _source(notebook, chosen.name), _own(notebook, chosen.name), bank, answers)
+    banks, settings = hidden_banks(week), load_settings(week.root)
+    notebook = _repaired(week, student)
+    reached: dict[str, Verdict] = {}
+
+    async def tried(run: Run) -> list[Any]:
+        solved: dict[str, tuple[str, Outcome]] = {}
+        for cell in _before(notebook, chosen.name):
+            if role(cell) != "check":
+                outcome = await run.cell(cell.source)
+                if role(cell) == "solution":
+                    solved[exercise(cell)] = (cell.source, outcome)
+            elif exercise(cell) in week.uses[chosen.name]:
+                await put(run, week.exercise(exercise(cell)), solved)
+        return await put(run, chosen, solved)
+
+    async def put(run: Run, each: Exercise, solved: dict[str, tuple[str, Outcome]]) -> list[Any]:
+        cell = solved.get(each.name, ("", None))
+        verdict, answers = await try_exercise(run, each, week, banks, reached, *cell, settings.follow_through)
+        reached[each.name] = verdict
+        return answers
+
+    answers = _in_kernel(week, isolation, tried)
+    source, own = _source(notebook, chosen.name), _own(notebook, chosen.name)
+    return Attempt(student, chosen, source, own, load(banks, chosen.name), answers, reached[chosen.name])
 
 
-def _answers(
-    week: Week,
-    student: str,
-    item: Exercise | Artifact,
-    cases: Sequence[dict],
-    forbid: Sequence[str],
-    isolation: str | None,
-) -> tuple[NotebookNode, list[Any]]:
-    settings = load_settings(week.root)
-    isolation = isolation or settings.isolation
-    require(isolation)
+def _repaired(week: Week, student: str) -> NotebookNode:
     released = read_release(week.root / "assignments" / week.name / f"{week.name}.ipynb")
     try:
-        notebook = repair(read_notebook(submission_of(week, student)), released).notebook
+        return repair(read_notebook(submission_of(week, student)), released).notebook
     except Unreadable as error:
         raise CourseError(f"The submission of {student} cannot be explained: {error}") from None
 
-    async def answers() -> list[Any]:
-        async with Run(isolation, Path(folder).resolve(), settings.cell_timeout) as run:
-            for cell in _before(notebook, item.name):
-                await run.cell(cell.source)
-            return await run.answers(week.name, item.name, cases, item.timeout, forbid)
 
-    with tempfile.TemporaryDirectory(prefix="explain-") as folder:
-        return notebook, run_sync(answers)()
+def _in_kernel(week: Week, isolation: str | None, what: Callable[[Run], Awaitable[list[Any]]]) -> list[Any]:
+    settings = load_settings(week.root)
+    isolation = isolation or settings.isolation
+    require(isolation)
+
+    async def done() -> list[Any]:
+        async with Run(isolation, settings.cell_timeout) as run:
+            return await what(run)
+
+    return run_sync(done)()
 
 
 def _before(notebook: NotebookNode, name: str) -> Iterator[NotebookNode]:
-    """The cells that are run before an exercise's check. Raises CourseError where the release has no such check."""
+    """The code cells that count before an exercise's check. Raises CourseError where the release has no such check."""
     for cell in notebook.cells:
         if role(cell) == "check" and exercise(cell) == name:
             return
@@ -142,6 +154,8 @@ def told(tried: Attempt, graded: Verdict | None = None) -> str:
     """An attempt in words, with the verdict of the last grading where that came to something else."""
     lines = [f"{tried.exercise.name} of {tried.student} in {tried.bank.week}, on the hidden cases, run just now", ""]
     lines += [tried.verdict.to_text()]
+    if tried.verdict.right and tried.verdict.given:
+        lines += [f"Below it is compared with what is right without the mistake in {tried.verdict.given}."]
     if graded is not None and graded.status != tried.verdict.status:
         lines += ["", "In the last grading it was:", graded.to_text()]
     lines += ["", "The cell as handed in:", *_indented(tried.source or "(empty)")]
@@ -189,7 +203,15 @@ def _explain_artifact(week: Week, student: str, artifact: Artifact, isolation: s
     except ValueError as error:
         return f"{artifact.name} of {student} in {week.name}: {error}\n"
     inputs, key = artifact.inputs(week.heldout)
-    _, [raw] = _answers(week, student, artifact, [{**inputs, **saved}], [], isolation)
+    notebook = _repaired(week, student)
+
+    async def scored(run: Run) -> list[Any]:
+        for cell in _before(notebook, artifact.name):
+            if role(cell) != "check":
+                await run.cell(cell.source)
+        return await run.answers(week.name, artifact.name, [codec.to_bytes({**inputs, **saved})], artifact.timeout, [])
+
+    [raw] = _in_kernel(week, isolation, scored)
     verdict = judge_goal(artifact, raw, lambda outputs: artifact.score(inputs, outputs, key), artifact.where)
     limits = "; ".join(f"{limit:g} gives {points:g}" for limit, points in artifact.thresholds)
     lines = [

@@ -1,21 +1,36 @@
 """The hidden cases: drawn once per class from a secret seed, kept where only the grader can read them."""
 
+import functools
 import hashlib
 import os
 import platform
+import re
 import secrets
 import shutil
+import subprocess
 import tempfile
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 import torch
 
-import autograder.bank
 import course
-from autograder.bank import make_bank
+from autograder import bank, draws, naming
+from autograder.errors import CourseError
+from autograder.naming import write_banks
 from autograder.week import Week
+from course import codec
+
+HELDOUT = "heldout"
+PACKAGES = (
+    "nbgrader",
+    "nbformat",
+    "ipykernel",
+    "numpy",
+    "safetensors",
+)  # those that verdicts can depend on, besides torch
 
 
 def secret_seed(root: Path) -> str:
@@ -49,29 +64,57 @@ def checks_version(week: Week) -> str:
         *sorted((folder / "drives").glob("*.py")),
     ]
     digest = hashlib.sha256(torch.__version__.encode())
-    for path in [*files, Path(autograder.bank.__file__)]:
+    data = sorted(path for path in week.heldout.rglob("*") if path.is_file())
+    for path in [*files, *(Path(module.__file__) for module in (bank, draws, naming)), Path(__file__), *data]:
         digest.update(path.name.encode() + b"\0" + path.read_bytes() + b"\0")
     return digest.hexdigest()[:16]
 
 
 def provenance_of(week: Week, isolation: str) -> dict[str, str]:
-    """What a verdict was reached with, kept beside it: versions, the seed's fingerprint, machine, time."""
+    """What verdicts are reached with, kept beside them: versions, the seed's fingerprint, machine, when grading began."""
+    commit = _commit(week.root)
     return {
         "week": week.name,
         "checks": checks_version(week),
         "seed": fingerprint(secret_seed(week.root)),
         "isolation": "bubblewrap" if isolation == "bubblewrap" else "none (not a sandbox)",
         "version": version("rnn-to-transformers"),
+        **({"commit": commit} if commit else {}),
+        **{package: version(package) for package in PACKAGES},
         "torch": torch.__version__,
-        "nbgrader": version("nbgrader"),
         "python": platform.python_version(),
         "machine": f"{platform.system()} {platform.machine()}",
+        "processor": _processor(),
+        "cores": str(len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()),
+        "system": platform.platform(),
         "graded": datetime.now(UTC).isoformat(timespec="seconds"),
     }
 
 
+def _commit(root: Path) -> str:
+    """The commit that the course is at, with `-dirty` where files differ from it; empty where it is in no repository."""
+    command = ["git", "-C", str(root), "describe", "--always", "--dirty", "--exclude=*", "--abbrev=40"]
+    try:
+        return subprocess.run(command, capture_output=True, text=True, timeout=30).stdout.strip()
+    except (OSError, subprocess.TimeoutExpired):
+        return ""
+
+
+def _processor() -> str:
+    """The processor's name as Linux tells it, elsewhere as Python does."""
+    try:
+        found = re.search(r"^model name\s*:\s*(.+)$", Path("/proc/cpuinfo").read_text(), re.MULTILINE)
+    except OSError:
+        found = None
+    return found[1] if found else platform.processor() or "unknown"
+
+
 def hidden_banks(week: Week) -> Path:
     """The folder with the week's hidden banks, made now where they are missing or stale. Call it before any worker starts.
+
+    `autograder.naming` says what is in it, besides what trained models are scored on (`heldout`). Making it takes a while:
+    every pair of mistakes, and every exercise on top of every mistake of those that it calls, is run on the very cases that
+    students will be graded by.
 
     Raises CourseError where the week's solution does not answer its own cases.
     """
@@ -84,11 +127,36 @@ def hidden_banks(week: Week) -> Path:
     folder.parent.mkdir(parents=True, exist_ok=True)
     fresh = Path(tempfile.mkdtemp(prefix=f".{week.name}-", dir=folder.parent))  # mode 700
     try:
-        for exercise in week.exercises:
-            make_bank(week, exercise, seed).save(fresh)
+        write_banks(week, seed, fresh)
+        write_heldout(week, fresh)
         (fresh / "made-of").write_text(key)
         shutil.rmtree(folder, ignore_errors=True)
         fresh.replace(folder)
     finally:
         shutil.rmtree(fresh, ignore_errors=True)
     return folder
+
+
+def write_heldout(week: Week, banks: Path) -> None:
+    """Adds what trained models are scored on to a folder of banks. Where a course has no held-out data, it adds none."""
+    folder = banks / HELDOUT
+    folder.mkdir()
+    for artifact in week.artifacts:
+        try:
+            inputs, key = artifact.inputs(week.heldout)
+        except FileNotFoundError:  # a course without the held-out data can be released, and its exercises graded
+            continue
+        codec.save({"inputs": inputs, "key": key}, folder / artifact.slug)
+
+
+@functools.lru_cache(maxsize=8)
+def heldout(banks: Path, artifact: str) -> tuple[dict, Any]:
+    """(inputs of the drive, key) that a trained model, by its slug, is scored on, as `write_heldout` has written them.
+
+    Raises CourseError where they are not there.
+    """
+    try:
+        kept = codec.load(banks / HELDOUT / artifact)
+    except ValueError as error:
+        raise CourseError(f"There is no held-out data to score {artifact} on: {error}.") from None
+    return kept["inputs"], kept["key"]

@@ -5,7 +5,8 @@ import subprocess
 import sys
 from pathlib import Path
 
-from autograder.week import CourseError, Week
+from autograder.errors import CourseError
+from autograder.week import Week
 
 WORK = Path("grading/work")
 

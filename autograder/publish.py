@@ -4,8 +4,9 @@ import shutil
 import subprocess
 from pathlib import Path
 
+from autograder.errors import CourseError
 from autograder.release import leaks, release
-from autograder.week import CourseError, weeks_of
+from autograder.week import weeks_of
 
 PRIVATE = ("solutions", "tests", "grading")  # tests run the solutions; grading is never tracked anyway
 

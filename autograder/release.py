@@ -24,8 +24,9 @@ from nbgrader.coursedir import CourseDirectory
 from traitlets.config import Config
 
 from autograder.bank import PUBLIC_SEED, make_bank
+from autograder.errors import CourseError
 from autograder.settings import load_settings
-from autograder.week import CourseError, Week
+from autograder.week import Week
 from course.check import Bank, compare, is_floating, leaves
 from course.drives import slug
 

@@ -19,17 +19,19 @@ from nbgrader.api import Gradebook, MissingEntry
 from nbgrader.coursedir import CourseDirectory
 
 from autograder import charts, verdicts
-from autograder.batch import submitted_folders
-from autograder.gradebook import course_directory
+from autograder.errors import CourseError
+from autograder.handed_in import submitted_folders
 from autograder.lms import Score, canvas_rows, moodle_rows, number, write_csv
+from autograder.settings import course_directory
 from autograder.verdicts import Record
-from autograder.week import CourseError, Week
+from autograder.week import Week
 from course.check import Verdict
 from course.drives import slug
 
 # How an exercise of one student ended, in the order of the picture: key (also the colour's name), sign, words.
 OUTCOMES = {
     "right": ("✓", "right"),
+    "given": ("(✓)", "right, given an earlier mistake"),
     "named": ("✗", "wrong, mistake named"),
     "follows": ("↳", "wrong, calls one that is"),
     "unnamed": ("?", "wrong, not named"),
@@ -45,6 +47,7 @@ STATUS_OUTCOME = {
     "forbidden": "withheld",
     "missing": "missing",
 }
+SOLVED = ("right", "given")
 MOST_TO_TEACH = 5
 MOST_DRAWN = 15
 MOST_UNEXPLAINED = 3
@@ -127,6 +130,8 @@ class Entry:
         verdict = self.verdicts.get(column.name)
         if verdict is None:
             return "missing"
+        if verdict.right and verdict.given:
+            return "given"
         if verdict.status in STATUS_OUTCOME:
             return STATUS_OUTCOME[verdict.status]
         if verdict.named:
@@ -136,7 +141,7 @@ class Entry:
 
 @dataclass(frozen=True)
 class NamedMistake:
-    """A mistake that somebody made: who did, and in which exercise. `name` is the bank's word, or empty for a pair."""
+    """A mistake that somebody made: who did, and in which exercise. `name` is the bank's word, or empty for one gone from it."""
 
     exercise: str
     name: str
@@ -176,8 +181,8 @@ class ClassReport:
 
     @cached_property
     def by_difficulty(self) -> list[Column]:
-        """The exercises, those that fewest have right first."""
-        return sorted(self.exercises, key=lambda column: self.counts(column).get("right", 0))
+        """The exercises, those that fewest have right first, given earlier mistakes or not."""
+        return sorted(self.exercises, key=lambda column: sum(self.counts(column).get(key, 0) for key in SOLVED))
 
     @cached_property
     def mistakes(self) -> list[NamedMistake]:
@@ -306,9 +311,6 @@ def _columns(week: Week, gradebook: Gradebook) -> list[Column]:
     notebook = gradebook.find_notebook(week.name, week.name)
     points = {cell.name: cell.max_score for cell in notebook.grade_cells}
     artifacts = {artifact.name for artifact in week.artifacts}
-    uses: dict[str, frozenset[str]] = {}
-    for item in week.exercises:  # in the order of the notebook: whatever an exercise uses comes before it
-        uses[item.name] = frozenset(item.uses).union(*(uses[name] for name in item.uses))
     stretch = {item.name for item in [*week.exercises, *week.artifacts] if item.stretch}
     columns = []
     for cell in week.master.cells:
@@ -318,7 +320,7 @@ def _columns(week: Week, gradebook: Gradebook) -> list[Column]:
             cell_id = f"{role}-{slug(name)}"
             if cell_id in points:
                 kind = {"written": role == "written", "stretch": name in stretch, "artifact": name in artifacts}
-                columns.append(Column(cell_id, name, points[cell_id], **kind, uses=uses.get(name, frozenset())))
+                columns.append(Column(cell_id, name, points[cell_id], **kind, uses=week.uses.get(name, frozenset())))
     return columns
 
 
@@ -373,6 +375,8 @@ def score_rows(report: ClassReport) -> Iterable[list]:
 
 def _status(entry: Entry, column: Column) -> str:
     verdict = entry.verdicts.get(column.name)
+    if verdict and verdict.right and verdict.given:
+        return f"passed given {verdict.given}"
     return verdict.status if verdict else "missing"
 
 
@@ -413,7 +417,9 @@ def _pictures(report: ClassReport) -> dict[str, Markup]:
     counts = [report.counts(column) for column in hardest]
     seen = {key for count in counts for key in count}
     legend = [(key, words) for key, (_, words) in OUTCOMES.items() if key in seen]
-    told = [f"{c.name} {count.get('right', 0)} right" for c, count in zip(hardest, counts, strict=True)]
+    told = [
+        f"{c.name} {sum(count.get(key, 0) for key in SOLVED)} right" for c, count in zip(hardest, counts, strict=True)
+    ]
     drawn: dict[str, tuple[str, Callable]] = {
         "scores": (
             f"Histogram of {total} scores out of {number(report.full)}: lowest {number(min(scores))}, "

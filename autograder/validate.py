@@ -2,8 +2,10 @@
 
 Over several seeds, for every exercise: the solution passes and the untouched template does not; every alternate passes
 with room to spare; every mistake is refused by far and named as itself; every case is able to fail. For the week: no two
-mistakes share a message, and nothing private stands in what students get. Last, the solution and the template go through
-the same `grade_notebook` as every submission, and score full marks and nothing.
+mistakes share a message, and nothing private stands in what students get. Under the public seed: how many pairs of
+mistakes are named, and under how many earlier mistakes a later exercise keeps its points, no wrong answer being paid.
+Last, the solution and the template go through the same `grade_notebook` as every submission, and score full marks and
+nothing.
 """
 
 import math
@@ -15,18 +17,20 @@ from itertools import combinations
 from pathlib import Path
 from typing import Any
 
-from autograder.bank import PUBLIC_SEED, make_bank, measured_answers
+from autograder.bank import FAR, PUBLIC_SEED, make_bank, measured_answers, one_thread
+from autograder.errors import CourseError
 from autograder.exercise import Exercise
 from autograder.grade import grade_notebook
+from autograder.hidden import write_heldout
+from autograder.naming import Tally, tally, write_banks
 from autograder.release import Release, leaks, release
 from autograder.settings import load_settings
 from autograder.submission import filled, write_submission
-from autograder.week import CourseError, Week
+from autograder.week import Week
 from course.check import Bank, compare, judge
 
 SEEDS = 5  # the public one and four others
 ROOM = 0.25  # of the tolerance is the most that an alternate may use
-FAR = 10.0  # tolerances by which a mistake must miss
 
 
 @dataclass
@@ -62,6 +66,7 @@ class Proof:
     seeds: int = SEEDS
     problems: list[str] = field(default_factory=list)
     leaks: list[str] = field(default_factory=list)
+    tally: Tally = field(default_factory=Tally)
     solution_points: float | None = None
     template_points: float | None = None
 
@@ -73,7 +78,7 @@ class Proof:
     @property
     def all_problems(self) -> list[str]:
         found = [f"{proof.exercise.name}: {problem}" for proof in self.exercises for problem in proof.problems]
-        return found + self.problems + self.leaks
+        return found + self.problems + self.tally.wrongly_paid + self.leaks
 
     @property
     def passed(self) -> bool:
@@ -93,11 +98,17 @@ class Proof:
             "solution_points": self.solution_points,
             "template_points": self.template_points,
             "leaks": len(self.leaks),
+            "pairs": self.tally.pairs,
+            "pairs_named": self.tally.pairs_named,
+            "carried": self.tally.carried,
+            "carried_of": self.tally.carried_of,
+            "wrongly_paid": len(self.tally.wrongly_paid),
             "passed": self.passed,
             "problems": self.all_problems,
         }
 
 
+@one_thread()
 def validate(
     week: Week,
     built: Release | None = None,
@@ -129,6 +140,10 @@ def validate(
     stray = sorted({alternate.exercise for alternate in week.alternates} - known)
     proof.problems += [f"alternates.py has a cell for {name!r}, which is no exercise" for name in stray]
     proof.leaks = leaks(week, built.notebook, public)
+    if not any(part.problems for part in proof.exercises):
+        progress("two mistakes at once, and mistakes that later exercises follow from")
+        with tempfile.TemporaryDirectory() as banks:
+            proof.tally = tally(week, Path(banks), write_banks(week, PUBLIC_SEED, Path(banks)))
     if grade:
         progress("the solution and the template, graded")
         _grade_both(proof, built)
@@ -231,6 +246,7 @@ def _grade_both(proof: Proof, built: Release) -> None:
         banks.mkdir()
         for bank in built.banks:
             bank.save(banks)
+        write_heldout(week, banks)
         release_path = write_submission(released, built.notebook, week.name)
         for what, notebook in (("solution", solution), ("template", built.notebook)):
             folder = Path(scratch) / what

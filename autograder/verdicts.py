@@ -4,16 +4,20 @@ One JSON file a student, `grading/verdicts/<week>/<student>.json`: {"verdicts", 
 """
 
 import json
-import os
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
+from autograder.atomic import write_bytes
 from course.check import Difference, Verdict
 
 
 @dataclass(frozen=True)
 class Record:
-    """`repairs`: sentences for the student. `failed`: why the submission could not be read, empty where it could."""
+    """`repairs`: sentences for the student. `failed`: why the submission could not be read, empty where it could.
+
+    `provenance`: what the verdicts were reached with (`autograder.hidden.provenance_of`), when it began, how long it took.
+    Verdicts themselves are free of it: those on the same submission are the same, byte for byte.
+    """
 
     verdicts: list[Verdict]
     repairs: list[str] = field(default_factory=list)
@@ -25,27 +29,26 @@ def folder_of(root: Path, week: str) -> Path:
     return root / "grading" / "verdicts" / week
 
 
-def write(root: Path, week: str, student: str, record: Record) -> Path:
-    """Puts a record in place by rename: a reader sees the old one or the new one."""
-    path = folder_of(root, week) / f"{student}.json"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f".{student}.{os.getpid()}.part")
-    part.write_text(json.dumps(asdict(record), indent=1, sort_keys=True) + "\n", encoding="utf-8")
-    part.replace(path)
-    return path
+def path_of(root: Path, week: str, student: str) -> Path:
+    return folder_of(root, week) / f"{student}.json"
+
+
+def write(root: Path, week: str, student: str, record: Record) -> None:
+    text = json.dumps(asdict(record), indent=1, sort_keys=True) + "\n"
+    write_bytes(path_of(root, week, student), text.encode())
 
 
 def read(root: Path, week: str, student: str) -> Record | None:
     """A student's record; None where there is none, or none that can be read."""
-    path = folder_of(root, week) / f"{student}.json"
     try:
-        tree = json.loads(path.read_text(encoding="utf-8"))
-        return Record(**{**tree, "verdicts": [_verdict(verdict) for verdict in tree["verdicts"]]})
+        tree = json.loads(path_of(root, week, student).read_bytes())
+        return Record(**{**tree, "verdicts": [from_tree(verdict) for verdict in tree["verdicts"]]})
     except (OSError, ValueError, TypeError, KeyError):
         return None
 
 
-def _verdict(tree: dict) -> Verdict:
+def from_tree(tree: dict) -> Verdict:
+    """A verdict from what JSON keeps of `asdict(verdict)`. Raises TypeError or KeyError where it is something else."""
     difference = tree["difference"]
     if difference is not None:
         difference = Difference(**{**difference, "index": tuple(difference["index"])})

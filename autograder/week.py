@@ -6,20 +6,18 @@ import io
 import tokenize
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 from pathlib import Path
+from types import CodeType
 from typing import Any
 
 import jupytext
 from nbformat import NotebookNode
 
+from autograder.errors import CourseError
 from autograder.exercise import Artifact, Exercise, Mistake
 
 ROOT_MARK = "nbgrader_config.py"
-
-
-class CourseError(Exception):
-    """Something the instructor can mend: said in one or two sentences, shown without a traceback."""
 
 
 def find_root(start: Path | None = None) -> Path:
@@ -107,6 +105,14 @@ class Week:
         raise CourseError(f"{self.name} has no exercise {name!r}; it has {', '.join(e.name for e in self.exercises)}.")
 
     @cached_property
+    def uses(self) -> dict[str, frozenset[str]]:
+        """For each exercise those that it calls, directly or through others."""
+        found: dict[str, frozenset[str]] = {}
+        for exercise in self.exercises:  # in the order of the notebook: whatever an exercise uses comes before it
+            found[exercise.name] = frozenset(exercise.uses).union(*(found.get(name, ()) for name in exercise.uses))
+        return found
+
+    @cached_property
     def alternates(self) -> list[Alternate]:
         path = self.folder / "alternates.py"
         if not path.exists():
@@ -152,50 +158,64 @@ class Week:
         namespace: dict[str, Any] = {"__name__": "__main__"}
         for name, source in self.code_cells:
             source = replaced.pop(name, source) if name else source
-            exec(compile(source, f"<{name or self.name}>", "exec"), namespace)
+            exec(_compiled(source, f"<{name or self.name}>"), namespace)
         if replaced:
             raise CourseError(f"{self.name} has no solution cell for {', '.join(replaced)}.")
         return namespace
 
-    def mistaken(self, exercise: Exercise, mistake: Mistake) -> str:
-        """The exercise's solution cell with the mistake in it.
+    def mistaken(self, exercise: Exercise, *mistakes: Mistake) -> str:
+        """The exercise's solution cell with the mistake in it, or with several, one made after the other.
 
         Raises CourseError where a text to find does not occur exactly once in the code, docstrings and comments apart.
         """
-        source = mistake.source or self.solution(exercise.name)
-        for find, replacement in mistake.edits:
-            places = list(_places_in_code(source, find))
-            if len(places) != 1:
-                raise CourseError(
-                    f"{self.name}, {exercise.name}: the text of mistake {mistake.name!r} occurs {len(places)} times in the "
-                    f"solution's code instead of once: {find!r}."
-                )
-            source = source[: places[0]] + replacement + source[places[0] + len(find) :]
+        source = self.solution(exercise.name)
+        for mistake in mistakes:
+            source = mistake.source or source
+            for find, replacement in mistake.edits:
+                places = list(_places_in_code(source, find))
+                if len(places) != 1:
+                    raise CourseError(
+                        f"{self.name}, {exercise.name}: the text of mistake {mistake.name!r} occurs {len(places)} times in "
+                        f"the solution's code instead of once: {find!r}."
+                    )
+                source = source[: places[0]] + replacement + source[places[0] + len(find) :]
         return source
+
+
+@lru_cache(maxsize=512)
+def _compiled(source: str, name: str) -> CodeType:
+    """The same cells are executed again and again, each time with one of them replaced."""
+    return compile(source, name, "exec")
 
 
 def _places_in_code(source: str, text: str) -> Iterator[int]:
     """Where `text` begins in the source, leaving out places that lie inside a comment or a docstring."""
+    at = source.find(text)
+    while at >= 0:
+        if not any(begin <= at < end for begin, end in _prose(source)):
+            yield at
+        at = source.find(text, at + 1)
+
+
+@lru_cache(maxsize=512)
+def _prose(source: str) -> list[tuple[int, int]]:
+    """Where the source's comments and docstrings begin and end."""
     lines = io.StringIO(source).readlines()
     starts = [0]
     for line in lines:
         starts.append(starts[-1] + len(line))
-    hidden: list[tuple[int, int]] = []
+    found: list[tuple[int, int]] = []
 
     def place(line: int, column: int) -> int:  # ast counts columns in bytes of UTF-8, tokenize in characters
         return starts[line - 1] + len(lines[line - 1].encode()[:column].decode())
 
     for token in tokenize.generate_tokens(io.StringIO(source).readline):
         if token.type == tokenize.COMMENT:
-            hidden.append((starts[token.start[0] - 1] + token.start[1], starts[token.end[0] - 1] + token.end[1]))
+            found.append((starts[token.start[0] - 1] + token.start[1], starts[token.end[0] - 1] + token.end[1]))
     for node in ast.walk(ast.parse(source)):
         body = getattr(node, "body", None)
         documented = isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef | ast.Module)
         if documented and body and isinstance(body[0], ast.Expr) and isinstance(body[0].value, ast.Constant):
             expr = body[0]
-            hidden.append((place(expr.lineno, expr.col_offset), place(expr.end_lineno, expr.end_col_offset)))
-    at = source.find(text)
-    while at >= 0:
-        if not any(begin <= at < end for begin, end in hidden):
-            yield at
-        at = source.find(text, at + 1)
+            found.append((place(expr.lineno, expr.col_offset), place(expr.end_lineno, expr.end_col_offset)))
+    return found

@@ -16,6 +16,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+import numpy
 import torch
 from safetensors.torch import load as tensors_from_bytes
 from torch import Tensor
@@ -25,6 +26,15 @@ from course.codec import Failure, Opaque
 from course.drives import answer, drives_of, measure_of, slug
 
 CASES = Path(__file__).parent / "cases"
+
+# How the grader ended code that would not end by itself: the type of the Failure that it puts in place of an answer.
+ENDED = {
+    "Timeout": "It was stopped. Is there a loop that does not end?",
+    "Crashed": "It ended the Python process: a crash, or a call such as os._exit.",
+    "OutOfMemory": "It used more memory than the grader allows.",
+    "TooManyProcesses": "It started more processes and threads than the grader allows.",
+    "TooMuchComputing": "It and what it started computed for longer than the grader allows.",
+}
 
 
 @dataclass(frozen=True)
@@ -209,7 +219,7 @@ def _compare_leaf(right: Any, mine: Any, path: str, limit: float) -> Difference:
 
 
 def _compare_values(right: Tensor, mine: Tensor, path: str, limit: float) -> Difference:
-    if right.numel() == 0:
+    if torch.equal(right, mine):
         return Difference(0.0, path)
     if right.is_complex():
         right, mine = torch.view_as_real(right), torch.view_as_real(mine)
@@ -223,7 +233,7 @@ def _compare_values(right: Tensor, mine: Tensor, path: str, limit: float) -> Dif
     if ratio <= 1.0:
         return Difference(ratio, path)
     flat = int((error.reshape(-1) > 1.0).nonzero()[0])
-    index = tuple(int(i) for i in torch.unravel_index(torch.tensor(flat), error.shape))
+    index = tuple(int(i) for i in numpy.unravel_index(flat, error.shape))
     wrong = int((error > 1.0).sum())
     note = f"{wrong} of {error.numel()} values differ"
     if right.is_floating_point() and not bool(mine.isfinite().all()) and bool(right.isfinite().all()):
@@ -245,6 +255,9 @@ class Verdict:
 
     `status` is one of: passed, wrong, error (the code raised), missing (not written or not defined), forbidden (points
     withheld until an instructor decides), timeout, crashed.
+    `mistakes` are the known mistakes that fit, `named` their messages where there is only one way to get there: one mistake,
+    or two made at once. `given` is an earlier exercise of the student's with a named mistake in it: a passed exercise is then
+    right given that one, and a mistake named in this one comes on top of it.
     `message` is safe to show to anybody. `difference` and `detail` (what an exception said) may hold values of a case and
     are shown in the student's own notebook only.
     """
@@ -260,6 +273,7 @@ class Verdict:
     detail: str = ""
     mistakes: tuple[str, ...] = ()
     named: tuple[str, ...] = ()
+    given: str = ""
     difference: Difference | None = None
 
     @property
@@ -297,6 +311,8 @@ def _lines(verdict: Verdict, reveal: bool) -> list[str]:
     name, passed, total = verdict.exercise, verdict.passed, verdict.total
     if not total and verdict.status in ("passed", "wrong"):  # a trained artifact
         return [f"{'✓' if verdict.right else '✗'} {name}: {verdict.message}"]
+    if verdict.right and verdict.given:
+        return [f"✓ {name}: all {total} cases right, given your {verdict.given}. The mistake is there, not here."]
     if verdict.right:
         return [f"✓ {name}: all {total} cases right." + (f" {verdict.message}" if verdict.message else "")]
     counted = f"{passed} of {total} cases right; " if total else ""
@@ -321,8 +337,16 @@ def _lines(verdict: Verdict, reveal: bool) -> list[str]:
         lines.append(verdict.message)
     if verdict.detail:
         lines.append(verdict.detail if reveal else "The check in your notebook tells more, if it fails there too.")
-    lines += [f"This is what you get from this mistake: {text}" for text in verdict.named]
-    return lines
+    return lines + _causes(verdict)
+
+
+def _causes(verdict: Verdict) -> list[str]:
+    if len(verdict.named) > 1:
+        return ["This is what you get from two mistakes at once:", *(f"– {text}" for text in verdict.named)]
+    what = "This is what you get from this mistake:"
+    if verdict.given:
+        what = f"On top of what your {verdict.given} gives, this is what you get from this mistake:"
+    return [f"{what} {text}" for text in verdict.named]
 
 
 def judge(bank: Bank, answers: Sequence[Any], measure: Callable[[dict, Any], Any] | None = None) -> Verdict:
@@ -348,11 +372,7 @@ def judge(bank: Bank, answers: Sequence[Any], measure: Callable[[dict, Any], Any
     status, message, detail = _explain(value) if isinstance(value, Failure) else ("wrong", "", "")
     if status == "missing":
         return replace(verdict, status=status, message=message, detail=detail)
-    names = [
-        name
-        for name in bank.messages
-        if all(_agrees(case, name, value) for case, value in zip(bank.cases, values, strict=True))
-    ]
+    names = fitting(bank, values)
     named = tuple(bank.messages[name] for name in names) if len(names) == 1 else ()
     return replace(
         verdict,
@@ -364,6 +384,15 @@ def judge(bank: Bank, answers: Sequence[Any], measure: Callable[[dict, Any], Any
         mistakes=tuple(names),
         named=named,
     )
+
+
+def fitting(bank: Bank, values: Sequence[Any]) -> list[str]:
+    """The mistakes that agree with measured answers on every case."""
+    return [
+        name
+        for name in bank.messages
+        if all(_agrees(case, name, value) for case, value in zip(bank.cases, values, strict=True))
+    ]
 
 
 def measured(measure: Callable[[dict, Any], Any], inputs: dict, raw: Any) -> Any:
@@ -398,10 +427,8 @@ def _explain(failure: Failure) -> tuple[str, str, str]:
         return "missing", "Replace `raise NotImplementedError()` with your solution.", ""
     if failure.type == "Missing":
         return "missing", "Its name is not defined when the check is reached.", failure.message
-    if failure.type == "Timeout":
-        return "timeout", "It was stopped. Is there a loop that does not end?", ""
-    if failure.type == "Crashed":
-        return "crashed", "It ended the Python process: a crash, out of memory, or a call such as os._exit.", ""
+    if failure.type in ENDED:
+        return "timeout" if failure.type == "Timeout" else "crashed", ENDED[failure.type], ""
     if failure.type == "SystemExit":
         return "error", "Your code calls exit(); a function should return instead.", failure.line
     if failure.type == "TooLarge":

@@ -17,7 +17,8 @@ from torch import Tensor
 
 MAX_DEPTH = 16
 MAX_NODES = 20_000
-MAX_BYTES = 64 * 2**20  # of tensors and of JSON, each
+MAX_BYTES = 64 * 2**20  # of tensors
+MAX_JSON = 16 * 2**20  # bytes of everything else
 DTYPES = {torch.bool, torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64} | {
     torch.float16,
     torch.bfloat16,
@@ -54,11 +55,10 @@ def pack(value: Any) -> tuple[dict[str, Tensor], Any]:
     Raises TooLarge beyond MAX_DEPTH, MAX_NODES or MAX_BYTES.
     """
     tensors: dict[str, Tensor] = {}
-    nodes = 0
-    size = 0
+    nodes = size = text = 0
 
     def walk(node: Any, depth: int) -> Any:
-        nonlocal nodes, size
+        nonlocal nodes, size, text
         nodes += 1
         if depth > MAX_DEPTH or nodes > MAX_NODES:
             raise TooLarge(f"the result is nested deeper than {MAX_DEPTH} levels or has more than {MAX_NODES} parts")
@@ -75,7 +75,9 @@ def pack(value: Any) -> tuple[dict[str, Tensor], Any]:
             tensors[key] = plain.to("cpu", copy=True).contiguous()
             return {"tensor": key}
         if node is None or isinstance(node, bool | str):
-            size += len(node) if isinstance(node, str) else 0
+            text += len(node) if isinstance(node, str) else 0
+            if text > MAX_JSON // 8:
+                raise TooLarge(f"the result holds more than {MAX_JSON // 2**23} MB of text")
             return node
         if isinstance(node, int):
             return int(node) if -(2**63) <= node < 2**63 else {"opaque": "int of more than 64 bits"}
@@ -98,10 +100,13 @@ def pack(value: Any) -> tuple[dict[str, Tensor], Any]:
 
 def unpack(tensors: dict[str, Tensor], skeleton: Any) -> Any:
     """The tree that `pack` took apart. Raises ValueError for a skeleton that `pack` cannot have made."""
+    nodes = 0
 
     def walk(node: Any, depth: int) -> Any:
-        if depth > MAX_DEPTH:
-            raise TooLarge(f"nested deeper than {MAX_DEPTH} levels")
+        nonlocal nodes
+        nodes += 1
+        if depth > MAX_DEPTH or nodes > MAX_NODES:
+            raise TooLarge(f"the result is nested deeper than {MAX_DEPTH} levels or has more than {MAX_NODES} parts")
         if node is None or isinstance(node, bool | str | int | float):
             return node
         if not isinstance(node, dict) or len(node) != 1:
@@ -128,29 +133,46 @@ def normalise(value: Any) -> Any:
     return unpack(*pack(value))
 
 
-def save(value: Any, stem: Path) -> None:
-    """Writes `stem.safetensors` and `stem.json`; the JSON comes last and by rename, so a reader never sees half."""
+def to_bytes(value: Any, indent: int | None = None) -> tuple[bytes, bytes]:
+    """A value as the contents of a safetensors file and of a JSON file. Raises TooLarge as `pack` does."""
     tensors, skeleton = pack(value)
-    stem.with_suffix(".safetensors").write_bytes(tensors_to_bytes(tensors))
-    text = json.dumps(skeleton, sort_keys=True, indent=1) + "\n"
-    part = stem.with_suffix(".json.part")
-    part.write_text(text, encoding="utf-8")
-    part.replace(stem.with_suffix(".json"))
+    return tensors_to_bytes(tensors), (json.dumps(skeleton, sort_keys=True, indent=indent) + "\n").encode()
 
 
-def load(stem: Path, max_bytes: int = MAX_BYTES) -> Any:
-    """Reads what `save` wrote. Raises TooLarge before parsing anything larger than max_bytes, ValueError for other contents."""
-    blobs = []
-    for suffix in (".safetensors", ".json"):
-        path = stem.with_suffix(suffix)
-        if path.is_symlink() or not path.is_file():
-            raise ValueError(f"{path.name} is missing")
-        if path.stat().st_size > max_bytes + 2**20:
-            raise TooLarge(f"{path.name} is larger than {max_bytes // 2**20} MB")
-        blobs.append(path.read_bytes())
+def from_bytes(tensors: bytes, skeleton: bytes) -> Any:
+    """The value of `to_bytes`. Raises TooLarge beyond the limits, ValueError for other contents."""
+    for size, limit in ((len(tensors), MAX_BYTES + 2**20), (len(skeleton), MAX_JSON)):
+        if size > limit:
+            raise TooLarge(f"the result is larger than {limit // 2**20} MB")
     try:
-        return unpack(tensors_from_bytes(blobs[0]), json.loads(blobs[1]))
+        return unpack(tensors_from_bytes(tensors), json.loads(skeleton))
     except TooLarge:
         raise
     except Exception as error:  # safetensors and json raise types of their own
-        raise ValueError(f"{stem.name} cannot be read: {error}") from None
+        raise ValueError(f"cannot be read: {error}") from None
+
+
+def save(value: Any, stem: Path, indent: int | None = 1) -> None:
+    """Writes `stem.safetensors` and `stem.json`; the JSON comes last and by rename, so a reader never sees half.
+
+    Files that nobody reads or compares are written faster with `indent=None`.
+    """
+    tensors, skeleton = to_bytes(value, indent)
+    stem.with_suffix(".safetensors").write_bytes(tensors)
+    part = stem.with_suffix(".json.part")
+    part.write_bytes(skeleton)
+    part.replace(stem.with_suffix(".json"))
+
+
+def load(stem: Path) -> Any:
+    """Reads what `save` wrote, for files that nobody else writes. Raises TooLarge or ValueError as `from_bytes` does."""
+    paths = [stem.with_suffix(suffix) for suffix in (".safetensors", ".json")]
+    missing = [path.name for path in paths if not path.is_file()]
+    if missing:
+        raise ValueError(f"{missing[0]} is missing")
+    try:
+        return from_bytes(*(path.read_bytes() for path in paths))
+    except TooLarge:
+        raise
+    except ValueError as error:
+        raise ValueError(f"{stem.name} {error}") from None

@@ -7,6 +7,7 @@ imported when a data set is first asked for.
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from functools import cache
 from pathlib import Path
@@ -168,24 +169,27 @@ def coarse_tag(tag: str) -> str:
 
 
 class Alphabet:
-    """The characters of some texts, numbered: 0 is `<unk>`, for every character not among them; the others are sorted."""
+    """The characters of some texts, numbered: 0 is `<unk>`, for every character not among them; the others are sorted.
 
-    def __init__(self, texts: Iterable[str]):
+    A text may also be a list of words; then the words are what is numbered.
+    """
+
+    def __init__(self, texts: Iterable[Iterable[str]]):
         self.symbols = [UNKNOWN, *sorted(set().union(*texts))]
         self._number = {symbol: i for i, symbol in enumerate(self.symbols)}
 
     def __len__(self) -> int:
         return len(self.symbols)
 
-    def encode(self, text: str) -> Tensor:
-        """(T,) int64, one number for each character."""
+    def encode(self, text: Sequence[str]) -> Tensor:
+        """(T,) int64, one number for each character, or for each word of a list."""
         return torch.tensor([self._number.get(char, 0) for char in text], dtype=torch.int64)
 
     def decode(self, tokens: Tensor | Sequence[int]) -> str:
         """The text of (T,) numbers. Unknown characters appear as `<unk>`."""
         return "".join(self.symbols[int(token)] for token in tokens)
 
-    def encode_batch(self, texts: Sequence[str]) -> tuple[Tensor, Tensor]:
+    def encode_batch(self, texts: Sequence[Sequence[str]]) -> tuple[Tensor, Tensor]:
         """Several texts at once: tokens (B, T) int64, padded with 0 on the right, and their lengths (B,) int64."""
         lengths = torch.tensor([len(text) for text in texts], dtype=torch.int64)
         rows = [self.encode(text) for text in texts]
@@ -220,3 +224,49 @@ def novel_alphabet() -> Alphabet:
 def encode_novels(rows: Dataset) -> Tensor:
     """The texts of rows, one after the other, as (N,) int64."""
     return torch.cat([novel_alphabet().encode(text) for text in rows["text"]])
+
+
+# ------------------------------------------------------------------------------------------------ words and tags
+
+
+def frequent(words: Iterable[str], least: int) -> Alphabet:
+    """An Alphabet whose symbols are the words that occur at least so often."""
+    return Alphabet([[word for word, count in Counter(words).items() if count >= least]])
+
+
+@cache
+def brown_words() -> Alphabet:
+    """The words, letters folded to lower case, that occur at least five times in Brown's training documents."""
+    return frequent((token.lower() for tokens in brown()["train"]["tokens"] for token in tokens), least=5)
+
+
+def encode_brown(rows: Dataset, longest: int | None = None) -> tuple[Tensor, Tensor, Tensor]:
+    """Rows of `tokens`, `tags` as tokens (N, T), lengths (N,) and tags (N, T), all int64; no row has more than `longest` words.
+
+    Words are numbered by `brown_words`, tags by COARSE_TAGS. Padding is 0 in both.
+    """
+    number = {tag: i for i, tag in enumerate(COARSE_TAGS)}
+    numbered = cache(lambda tag: number[coarse_tag(tag)])
+    tokens, lengths = brown_words().encode_batch([[word.lower() for word in row[:longest]] for row in rows["tokens"]])
+    tags = [torch.tensor([numbered(tag) for tag in row[:longest]]) for row in rows["tags"]]
+    return tokens, lengths, torch.nn.utils.rnn.pad_sequence(tags, batch_first=True)
+
+
+def words_of(text: str) -> list[str]:
+    """A text's words in lower case, with inner apostrophes, and every other mark by itself."""
+    return re.findall(r"\w+(?:'\w+)*|[^\w\s]", text.lower())
+
+
+@cache
+def review_words() -> Alphabet:
+    """The words that occur at least twice in the training reviews."""
+    return frequent((word for text in sentiment()["train"]["text"] for word in words_of(text)), least=2)
+
+
+def encode_reviews(rows: Dataset, longest: int | None = None) -> tuple[Tensor, Tensor, Tensor]:
+    """Rows of `text`, `score` as tokens (N, T), lengths (N,) and labels (N,), 1 for praise (a score above 0), all int64.
+
+    A text without a word counts as one unknown word. No row has more than `longest` words.
+    """
+    texts = [words_of(text)[:longest] or [UNKNOWN] for text in rows["text"]]
+    return *review_words().encode_batch(texts), torch.tensor([int(score > 0) for score in rows["score"]])

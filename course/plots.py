@@ -138,3 +138,17 @@ def common_curve(models: Mapping[str, Sequence[Sequence[float]]], axes: Sequence
     axes[0].yaxis.set_major_formatter(ScalarFormatter(useOffset=False))
     axes[1].legend(frameon=False)
     return axes
+
+
+def attention_map(
+    weights: Tensor, rows: Sequence[object], columns: Sequence[object], ax: Axes | None = None, title: str = ""
+) -> Axes:
+    """Who looks where: weights (T, S) from 0 (white) to 1. One row a query, one column a key, with their labels."""
+    ax = _axes(ax, 1.6 + 0.34 * len(columns), 1.2 + 0.3 * len(rows))
+    ax.imshow(weights.detach().cpu().numpy(), cmap="Blues", vmin=0, vmax=1, aspect="auto")
+    ax.set_xticks(range(len(columns)), [str(label) for label in columns])
+    ax.set_yticks(range(len(rows)), [str(label) for label in rows])
+    if max((len(str(label)) for label in columns), default=0) > 3:
+        ax.tick_params(axis="x", rotation=55)
+    ax.set(title=title)
+    return ax

@@ -1,168 +1,172 @@
-"""A Jupyter kernel provisioner that starts a plain ipykernel inside bubblewrap.
+"""The Jupyter kernel provisioner of the kernelspecs `course-sandbox` and `course-process`.
 
-The kernel sees a read-only whitelist: system folders, Python with its packages, and the `course` package. No network, no
-other process, no file of the course but `course/`; it may write its working folder and nothing else that outlives it. It
-speaks to its client over Unix sockets in a folder of its own, which cross the network namespace by path.
+Whatever runs notebooks by jupyter_client (nbclient, papermill, nbgrader, a Jupyter server) gets a sandboxed kernel by naming
+`course-sandbox`: one that was forked ahead from a zygote in bubblewrap (`autograder.kernel.sandbox`) and listens already.
+`course-process` starts a plain ipykernel in a process of its own, which is no sandbox, where there cannot be one.
+
+Either kernel works in a fresh folder of its own, whatever `cwd` it is asked for: the provisioner's `work`, a descriptor of
+that folder, and `folder`, its path as the kernel sees it. The folder is gone when the kernel ends. `line` is a SOCK_SEQPACKET
+socket to code in the kernel, which has its other end at the descriptor `its_line`.
 """
 
 import asyncio
-import functools
+import json
 import os
 import shutil
+import signal
+import socket
 import subprocess
-import sys
 import tempfile
 from pathlib import Path
 from typing import Any
 
 from jupyter_client.connect import KernelConnectionInfo
-from jupyter_client.provisioning import LocalProvisioner
-from traitlets import Enum
+from jupyter_client.provisioning import KernelProvisionerBase, LocalProvisioner
+from traitlets import Float, Integer
 
-import course
-from autograder.kernel import KERNELS
-from autograder.week import CourseError
-
-SYSTEM = (
-    "/usr",
-    "/bin",
-    "/sbin",
-    "/lib",
-    "/lib32",
-    "/lib64",
-    "/etc/alternatives",
-    "/etc/fonts",
-    "/etc/ld.so.cache",
-    "/etc/localtime",
-    "/sys/devices/system/cpu",
-    "/sys/devices/system/node",
-)
-NAMESPACES = ("user", "pid", "net", "ipc", "uts")
-NEITHER = (
-    "Submissions cannot be graded safely here: {why}. Install bubblewrap (apt install bubblewrap) on a Linux that lets it "
-    "make namespaces, or accept grading without a sandbox with --isolation process."
-)
+from autograder.kernel.sandbox import SCRATCH, Kernel, Limits, environment, font_lists, nursery, require
 
 
-def environment(home: Path) -> dict[str, str]:
-    """The whole environment of a kernel. One thread, no network, no window; files that libraries keep go below `home`."""
-    return {
-        "PATH": f"{Path(sys.executable).parent}:/usr/local/bin:/usr/bin:/bin",
-        "HOME": str(home),
-        "TMPDIR": "/tmp",
-        "LANG": "C.UTF-8",
-        "OMP_NUM_THREADS": "1",
-        "MKL_NUM_THREADS": "1",
-        "HF_HUB_OFFLINE": "1",
-        "HF_DATASETS_OFFLINE": "1",
-        "HF_HOME": str(home / "huggingface"),
-        "MPLBACKEND": "module://matplotlib_inline.backend_inline",
-        "MPLCONFIGDIR": str(home / "matplotlib"),
-        "IPYTHONDIR": str(home / "ipython"),
-        "PYTHONDONTWRITEBYTECODE": "1",
-        "PYDEVD_DISABLE_FILE_VALIDATION": "1",
-    }
+class SandboxProvisioner(KernelProvisionerBase):
+    """A kernel in the sandbox. Its limits can be set in the kernelspec, under metadata.kernel_provisioner.config."""
 
-
-def readable() -> list[Path]:
-    """Folders that a kernel may read besides the system's: Python, its packages, and the `course` package."""
-    folders = [Path(sys.base_prefix), Path(sys.prefix), Path(course.__file__).resolve().parent]
-    return [
-        folder
-        for i, folder in enumerate(folders)
-        if not any(folder.is_relative_to(other) for other in [Path("/usr"), *folders[:i]])
-    ]
-
-
-def sandboxed(command: list[str], env: dict[str, str], writable: list[Path], cwd: Path) -> list[str]:
-    """The bubblewrap command line that runs `command` with `env` in `cwd`, able to write the folders in `writable` only."""
-    line = [_bwrap(), *(f"--unshare-{namespace}" for namespace in NAMESPACES)]
-    line += ["--die-with-parent", "--new-session", "--cap-drop", "ALL", "--clearenv"]
-    for folder in SYSTEM:
-        line += ["--ro-bind-try", folder, folder]
-    line += ["--proc", "/proc", "--dev", "/dev", "--tmpfs", "/tmp"]
-    for folder in readable():
-        line += ["--ro-bind", str(folder), str(folder)]
-    for folder in writable:
-        line += ["--bind", str(folder), str(folder)]
-    for name, value in env.items():
-        line += ["--setenv", name, value]
-    return [*line, "--chdir", str(cwd), "--", *command]
-
-
-def _bwrap() -> str:
-    return shutil.which("bwrap") or "bwrap"
-
-
-@functools.cache
-def sandbox_trouble() -> str:
-    """Why bubblewrap cannot run here, in words; empty where it can. Tried once a process."""
-    if sys.platform != "linux":
-        return f"bubblewrap does not exist for {sys.platform}"
-    if not shutil.which("bwrap"):
-        return "bubblewrap is not installed"
-    trial = subprocess.run(
-        sandboxed(["/bin/sh", "-c", "exit 0"], {}, [], Path("/")), capture_output=True, text=True, timeout=30
+    memory_gb = Float(Limits.memory / 1e9, help="Memory of the kernel and its processes together, in GB.").tag(
+        config=True
     )
-    return f"bubblewrap says {trial.stderr.strip()!r}" if trial.returncode else ""
+    scratch_mb = Integer(Limits.scratch // 2**20, help="Size of its scratch folder, in MB, in memory.").tag(config=True)
+    processes = Integer(Limits.processes, help="Processes and threads, together.").tag(config=True)
+    cpu_seconds = Integer(Limits.cpu_seconds, help="CPU seconds, together.").tag(config=True)
 
+    kernel: Kernel | None = None
+    folder = Path(SCRATCH, "work")
+    file = -1  # the connection file: Jupyter wants one, and needs its path to outlive nothing
 
-def require(isolation: str) -> None:
-    """Raises CourseError, with what to do, where this kind of isolation is not to be had on this machine."""
-    if isolation not in KERNELS:
-        raise CourseError(f"There is no isolation {isolation!r}; there are {' and '.join(KERNELS)}.")
-    if isolation == "bubblewrap" and (why := sandbox_trouble()):
-        raise CourseError(NEITHER.format(why=why))
+    @property
+    def limits(self) -> Limits:
+        return Limits(
+            memory=int(self.memory_gb * 1e9),
+            scratch=self.scratch_mb * 2**20,
+            processes=self.processes,
+            cpu_seconds=self.cpu_seconds,
+        )
 
+    @property
+    def work(self) -> int:
+        return self.kernel.work
 
-class SandboxProvisioner(LocalProvisioner):
-    """Starts one ipykernel, cold. Its working folder is the `cwd` given to `start_kernel`, the current folder otherwise."""
+    @property
+    def line(self) -> socket.socket:
+        return self.kernel.line
 
-    isolation = Enum(("bubblewrap", "process"), default_value="bubblewrap")
-    sockets: Path | None = None
+    @property
+    def its_line(self) -> int:
+        return self.kernel.its_line
+
+    @property
+    def ended(self) -> str:
+        """Why it ended, once it has (`Kernel.ended`)."""
+        return self.kernel.ended if self.kernel else "closed"
+
+    @property
+    def has_process(self) -> bool:
+        return self.kernel is not None
 
     async def pre_launch(self, **kwargs: Any) -> dict[str, Any]:
-        require(self.isolation)
-        if self.sockets is None:
+        """Raises CourseError, with what to do, where there can be no sandbox."""
+        require("bubblewrap")
+        return await super().pre_launch(cmd=self.kernel_spec.argv, **kwargs)
+
+    async def launch_kernel(self, cmd: list[str], **kwargs: Any) -> KernelConnectionInfo:
+        """Takes a kernel that was forked ahead. Raises RuntimeError where none comes up."""
+        self.kernel = await asyncio.to_thread(nursery(self.limits).take)
+        info = {**self.kernel.connection, "kernel_name": self.kernel_spec.name or ""}
+        self.file = os.memfd_create("connection.json")
+        os.write(self.file, json.dumps(info).encode())
+        manager = self.parent
+        manager.connection_file = f"/proc/self/fd/{self.file}"
+        manager.load_connection_info({**info, "key": info["key"].encode()})
+        self.connection_info = manager.get_connection_info()
+        return self.connection_info
+
+    async def poll(self) -> int | None:
+        return None if self.kernel is not None and self.kernel.alive() else 1
+
+    async def wait(self) -> int | None:
+        while await self.poll() is None:
+            await asyncio.sleep(0.05)
+        return 1
+
+    async def send_signal(self, signum: int) -> None:
+        """Only one that ends it: it is interrupted by a message, since its process number means nothing here."""
+        if signum in (signal.SIGKILL, signal.SIGTERM):
+            await self.kill()
+
+    async def kill(self, restart: bool = False) -> None:
+        if self.kernel is not None:
+            await asyncio.to_thread(self.kernel.end)
+
+    def let_go(self) -> None:
+        """Ends the kernel and does not wait for it: this process's next kernel will be there after it is gone."""
+        nursery(self.limits).let_go(self.kernel)
+        self.kernel = None
+
+    async def terminate(self, restart: bool = False) -> None:
+        await self.kill(restart)
+
+    async def cleanup(self, restart: bool = False) -> None:
+        await self.kill(restart)
+        self.kernel = None
+        if self.file >= 0:
+            os.close(self.file)
+            self.file = -1
+
+
+class ProcessProvisioner(LocalProvisioner):
+    """A plain ipykernel in a process of its own, which can do whatever its owner can do."""
+
+    scratch: Path | None = None
+    work = its_line = -1
+    line: socket.socket | None = None
+    ended = "exit"
+
+    @property
+    def folder(self) -> Path:
+        return self.scratch / "work"
+
+    async def pre_launch(self, **kwargs: Any) -> dict[str, Any]:
+        if self.scratch is None:
             # A socket's path must stay under 107 bytes, so TMPDIR is not asked.
-            self.sockets = Path(tempfile.mkdtemp(prefix="kernel-", dir="/tmp"))
+            self.scratch = Path(tempfile.mkdtemp(prefix="kernel-", dir="/tmp")).resolve()
+            for name in ("work", "home", "tmp"):
+                (self.scratch / name).mkdir()
             self.parent.transport = "ipc"
-            self.parent.ip = str(self.sockets / "s")
-            self.parent.connection_file = str(self.sockets / "connection.json")
+            self.parent.ip = str(self.scratch / "s")
+            self.parent.connection_file = str(self.scratch / "connection.json")
+            self.work = os.open(self.folder, os.O_RDONLY | os.O_DIRECTORY)
         kwargs = await super().pre_launch(**kwargs)
-        cwd = Path(kwargs.get("cwd") or os.getcwd()).resolve()
-        home = cwd / ".home"
-        _warm_home(home)
-        env = environment(home)
-        # A kernel ends with its parent: by bubblewrap's --die-with-parent, elsewhere by watching JPY_PARENT_PID, which
-        # launch_kernel sets unless told that it is independent. (Inside a PID namespace that watch would see process 1.)
-        boxed = self.isolation == "bubblewrap"
-        if boxed:
-            kwargs["cmd"] = sandboxed(kwargs["cmd"], env, [self.sockets, cwd], cwd)
-        return {**kwargs, "cwd": str(cwd), "env": env, "independent": boxed}
+        home = self.scratch / "home"
+        (home / "matplotlib").mkdir(exist_ok=True)
+        for path in font_lists():
+            shutil.copy(path, home / "matplotlib")
+        return {**kwargs, "cwd": str(self.folder), "env": environment(home, self.scratch / "tmp")}
 
     async def launch_kernel(self, cmd: list[str], **kwargs: Any) -> KernelConnectionInfo:
         """Starts it; what it writes to its own stdout and stderr, outside of any cell, is dropped."""
-        return await super().launch_kernel(
-            cmd, **{**kwargs, "stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
-        )
+        quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+        self.line, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        self.line.setblocking(False)
+        self.its_line = theirs.fileno()
+        with theirs:
+            return await super().launch_kernel(cmd, **{**kwargs, **quiet, "pass_fds": [self.its_line]})
+
+    def let_go(self) -> None:
+        """Nothing: there is no kernel ahead of which this one's end could be waited for."""
 
     async def cleanup(self, restart: bool = False) -> None:
         await super().cleanup(restart)
-        if self.sockets is not None and not restart:
-            await asyncio.to_thread(shutil.rmtree, self.sockets, ignore_errors=True)
-            self.sockets = None
-
-
-@functools.cache
-def _font_lists() -> list[Path]:
-    """matplotlib's list of fonts, made once here: every new home would spend a second on making it again."""
-    import matplotlib.font_manager
-
-    return sorted(Path(matplotlib.get_cachedir()).glob("fontlist-*.json"))
-
-
-def _warm_home(home: Path) -> None:
-    (home / "matplotlib").mkdir(parents=True, exist_ok=True)
-    for path in _font_lists():
-        shutil.copy(path, home / "matplotlib")
+        if self.line is not None:
+            self.line.close()
+        if self.scratch is not None and not restart:
+            os.close(self.work)
+            await asyncio.to_thread(shutil.rmtree, self.scratch, ignore_errors=True)
+            self.scratch = None

@@ -6,20 +6,24 @@ them. It concludes nothing. Where a conclusion is needed (is this causal? is thi
 verdict: the student's notebook for the public cases, the grader for the hidden ones.
 """
 
-import contextlib
 import importlib
+import io
 import linecache
 import os
 import re
+import socket
 import sys
 import traceback
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch._C._profiler import _ExperimentalConfig
+from torch.autograd import ProfilerConfig, ProfilerState
 
 from course import codec
 from course.codec import Failure
@@ -111,49 +115,66 @@ def _failing_line(error: BaseException) -> str:
     return f"line {own[-1].lineno}: {line.strip()}" if line else f"line {own[-1].lineno}"
 
 
-@contextlib.contextmanager
-def _silent_stderr() -> Iterator[None]:
-    """Keeps what the profiler's C++ code writes to file descriptor 2 out of the student's notebook."""
-    sys.stderr.flush()
-    kept, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
-    try:
-        os.dup2(nowhere, 2)
-        yield
-    finally:
-        os.dup2(kept, 2)
-        os.close(kept)
-        os.close(nowhere)
-
-
 class Tripwire:
     """Records the operators that run inside a `with` block and keeps those that an exercise forbids.
 
     `forbid` names operators as PyTorch's profiler does (`aten::rnn_tanh`), or `autograd` for any backward pass or
-    forward-mode derivative. What runs in another thread is not seen; turning the profiler off is.
+    forward-mode derivative. What runs in another thread is not seen; turning the profiler off is. It is PyTorch's older
+    profiler: the newer one takes four times as long to begin and end, and writes to file descriptor 2.
     """
+
+    CONFIG = ProfilerConfig(ProfilerState.CPU, False, False, False, False, False, _ExperimentalConfig())
 
     def __init__(self, forbid: Sequence[str]):
         self.forbid = list(forbid)
         self.hits: list[str] = []
 
     def __enter__(self) -> "Tripwire":
-        self._profile = torch.autograd.profiler.profile(enabled=bool(self.forbid), use_kineto=False)
-        with _silent_stderr():
-            self._profile.__enter__()
+        if self.forbid:
+            torch.autograd._enable_profiler_legacy(self.CONFIG)
+            self._note("watching")
         return self
 
-    def __exit__(self, *exc: Any) -> None:
-        with torch.autograd.profiler.record_function("still watching"):
+    @staticmethod
+    def _note(what: str) -> None:
+        with torch.autograd.profiler.record_function(what):
             pass
-        with _silent_stderr():
-            self._profile.__exit__(*exc)
-        if self.forbid:
-            # The raw events have the names already; `function_events` would spend most of the time on their timings.
-            seen = {event.name() for event in self._profile.kineto_results.events()}
-            derived = any(name.startswith(("autograd::engine", "aten::_make_dual")) for name in seen)
-            self.hits = [name for name in self.forbid if name in seen or (name == "autograd" and derived)]
-            if "still watching" not in seen:
-                self.hits.append("turning off the profiler")
+
+    def __exit__(self, *exc: Any) -> None:
+        if not self.forbid:
+            return
+        self._note("still watching")
+        try:
+            records = torch.autograd._disable_profiler_legacy()
+        except RuntimeError:  # it does not run any more
+            records = []
+        seen = {event.name() for thread in records for event in thread}
+        derived = any(name.startswith(("autograd::engine", "aten::_make_dual")) for name in seen)
+        self.hits = [name for name in self.forbid if name in seen or (name == "autograd" and derived)]
+        if not {"watching", "still watching"} <= seen:
+            self.hits.append("turning off the profiler")
+
+
+def _attempt(
+    week: str,
+    exercise: str,
+    namespace: dict[str, Any],
+    inputs: dict,
+    forbid: Sequence[str],
+    cross: Callable[[Any], Any],
+) -> Any:
+    """Runs one exercise on one case. Returns what `cross` makes of its outputs, or of the Failure that stands for them."""
+    drive = drive_of(week, exercise)
+    # The CPU's generator only: torch.manual_seed queues a call for CUDA, with its stack, each time.
+    torch.default_generator.manual_seed(0)
+    try:
+        with Tripwire(forbid) as tripwire:
+            outputs = drive(Student(namespace), inputs)
+        return cross(Failure("Forbidden", ", ".join(tripwire.hits)) if tripwire.hits else outputs)
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:  # SystemExit and the like are answers too
+        return cross(Failure(type(error).__name__, _message(error), _failing_line(error)))
 
 
 def answer(week: str, exercise: str, namespace: dict[str, Any], inputs: dict, forbid: Sequence[str] = ()) -> Any:
@@ -162,25 +183,79 @@ def answer(week: str, exercise: str, namespace: dict[str, Any], inputs: dict, fo
     Returns what the drive returned, as it looks across the border (`codec.normalise`). An exception of the student's
     comes back as a `Failure`; so does the use of a forbidden operator, with type "Forbidden".
     """
-    drive = drive_of(week, exercise)
-    torch.manual_seed(0)
-    try:
-        with Tripwire(forbid) as tripwire:
-            outputs = drive(Student(namespace), codec.normalise(inputs))
-        if tripwire.hits:
-            return Failure("Forbidden", ", ".join(tripwire.hits))
-        return codec.normalise(outputs)
-    except KeyboardInterrupt:
-        raise
-    except BaseException as error:  # SystemExit and the like are answers too
-        return Failure(type(error).__name__, _message(error), _failing_line(error))
+    return _attempt(week, exercise, namespace, codec.normalise(inputs), forbid, codec.normalise)
 
 
 def answer_files(week: str, exercise: str, namespace: dict[str, Any], stem: str, forbid: Sequence[str] = ()) -> None:
     """Runs one exercise on the case saved at `stem` and saves the answer beside it, at `stem`-answer.
 
-    The grader calls this in the student's kernel. Nothing is returned or printed: the answer is in the file.
+    Nothing is returned or printed: the answer is in the file.
     """
     path = Path(stem)
-    result = answer(week, exercise, namespace, codec.load(path), forbid)
-    codec.save(result, path.with_name(path.name + "-answer"))
+    save = partial(codec.save, stem=path.with_name(path.name + "-answer"), indent=None)
+    _attempt(week, exercise, namespace, codec.load(path), forbid, save)
+
+
+def answer_each(
+    week: str, exercise: str, namespace: dict[str, Any], line: int, last: str, forbid: Sequence[str] = ()
+) -> None:
+    """Runs one exercise on case after case: the stem of each comes over a line, and goes back when its answer is saved.
+
+    The grader calls this in the student's kernel. `line` is the descriptor of a SOCK_SEQPACKET socket; the word `last` ends it.
+    Other words, and cases that are not there any more, are left from an earlier call that was interrupted.
+    """
+    with socket.socket(fileno=os.dup(line)) as host:
+        while (stem := host.recv(4096).decode()) not in ("", last):
+            if Path(f"{stem}.json").exists():
+                answer_files(week, exercise, namespace, stem, forbid)
+                host.send(stem.encode())
+
+
+class _Dropped(io.TextIOWrapper):
+    """A stream that drops what is written to it, and does not let itself be closed."""
+
+    def __init__(self) -> None:
+        super().__init__(open(os.devnull, "wb"), encoding="utf-8", write_through=True)  # noqa: SIM115
+
+    def close(self) -> None:
+        self.flush()
+
+
+def unheard(shell: Any) -> None:
+    """Makes the ipykernel of an IPython shell drop whatever is printed and displayed in it, and what it tells of its state.
+
+    The grader calls this in the student's kernel: it listens to replies only, and reads no traceback.
+    """
+    kernel = shell.kernel
+    send, nobody = kernel.session.send, kernel.iopub_socket
+
+    def send_if_heard(stream: Any, *arguments: Any, **options: Any) -> Any:
+        return None if stream is nobody else send(stream, *arguments, **options)
+
+    def with_streams() -> None:
+        for name in ("stdout", "stderr"):
+            if not hasattr(getattr(sys, name, None), "flush"):  # ipykernel flushes both, and would die of None
+                setattr(sys, name, _Dropped())
+
+    kernel.session.send = send_if_heard
+    shell.InteractiveTB.set_mode("Minimal")
+    kernel._execute_sleep = 0.0  # it gives outputs the time to arrive
+    sys.stdout = sys.stderr = _Dropped()
+    shell.events.register("post_execute", with_streams)
+
+
+def several(value: Any, exercise: str, names: Sequence[str]) -> list:
+    """The parts of a result that should be a tuple of so many. Raises TypeError, in the student's terms, otherwise."""
+    if not isinstance(value, tuple | list) or len(value) != len(names):
+        got = f"{len(value)} values" if isinstance(value, tuple | list) else f"one {type(value).__name__}"
+        raise TypeError(f"{exercise} should return {len(names)} values, ({', '.join(names)}); yours returned {got}")
+    return list(value)
+
+
+def gradients_of(outputs: Sequence[Any], upstream: Sequence[Tensor], inputs: dict[str, Tensor]) -> dict[str, Any]:
+    """Named gradients of sum(outputs * upstream); None for all where an output is no tensor of the upstream's shape."""
+    usable = all(
+        isinstance(out, Tensor) and out.shape == up.shape for out, up in zip(outputs, upstream, strict=True)
+    ) and any(out.requires_grad for out in outputs)
+    values = gradients(outputs, upstream, list(inputs.values())) if usable else [None] * len(inputs)
+    return {f"the gradient of {name}": value for name, value in zip(inputs, values, strict=True)}

@@ -4,30 +4,19 @@ B batch, T time, I input width, H hidden width, V vocabulary. Cases are small, f
 square where they need not be; every random number comes from the generator that is handed in.
 """
 
-import json
 import math
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
-from autograder import Artifact, Exercise, Mistake
+from autograder import Artifact, Exercise, Mistake, thresholds
+from autograder.draws import integers, normal, uniform
 from course.data import encode_novels, encode_surnames, read
 from course.drives.week01_rnn import CaseModel, chars_windows, score_chars, score_names
 
 Cases = list[tuple[str, dict]]
-
-
-def normal(rng: torch.Generator, *shape: int, scale: float = 1.0) -> Tensor:
-    return scale * torch.randn(*shape, generator=rng)
-
-
-def uniform(rng: torch.Generator, *shape: int) -> Tensor:
-    return torch.rand(*shape, generator=rng)
-
-
-def integers(rng: torch.Generator, high: int, *shape: int) -> Tensor:
-    return torch.randint(high, shape, generator=rng)
+RESULTS = Path(__file__).with_name("results.json")
 
 
 def rnn_weights(rng: torch.Generator, width: int, hidden: int) -> dict[str, Tensor]:
@@ -61,26 +50,6 @@ def heldout_names(heldout: Path) -> tuple[dict, Tensor]:
 def heldout_chars(heldout: Path) -> tuple[dict, Tensor]:
     """(inputs of the drive, where each window was changed) of volume two of Persuasion."""
     return chars_windows(encode_novels(read(heldout / "persuasion.parquet")))
-
-
-def thresholds(name: str, points: float, lower_is_better: bool = False) -> list[tuple[float, float]]:
-    """[(figure, points), ...] of a trained model, from the measured runs in results.json.
-
-    Full points at the mean of the seeds on held-out data, less three standard deviations: whoever runs the experiment as
-    it stands gets them. Half of them for what the same runs had reached, in the mean, after a fifth of their updates: a
-    network that learns, but was stopped early or hampered. Before there are results, no figure is good enough.
-    """
-    path = Path(__file__).with_name("results.json")
-    measured = json.loads(path.read_text(encoding="utf-8"))["artifacts"].get(name) if path.exists() else None
-    sign = -1.0 if lower_is_better else 1.0
-    if measured is None:
-        return [(sign * math.inf, points)]
-    full = measured["heldout"]["mean"] - sign * 3 * measured["heldout"]["sd"]
-    early = []
-    for seed in measured["seeds"].values():
-        updates = seed["points"][-1][0]
-        early.append(next(figure for at, _, _, figure in seed["points"] if 5 * at >= updates))
-    return [(full, points), (sum(early) / len(early), points / 2)]
 
 
 # ------------------------------------------------------------------------------------------------------- cases
@@ -1139,7 +1108,7 @@ EXERCISES = [
         name="names",
         file="names.safetensors",
         figure="accuracy",
-        thresholds=thresholds("names", points=10),
+        thresholds=thresholds(RESULTS, "names", points=10),
         inputs=heldout_names,
         score=score_names,
         where="held-out names",
@@ -1149,7 +1118,7 @@ EXERCISES = [
         file="chars.safetensors",
         figure="bits per character",
         lower_is_better=True,
-        thresholds=thresholds("chars", points=10, lower_is_better=True),
+        thresholds=thresholds(RESULTS, "chars", points=10, lower_is_better=True),
         inputs=heldout_chars,
         score=score_chars,
         where="the held-out volume of Persuasion",

@@ -7,9 +7,10 @@ from pathlib import Path
 import pytest
 import torch
 from nbformat import NotebookNode
+from nbgrader.api import Gradebook
 from safetensors.torch import save_file
 
-from autograder.gradebook import released_path
+from autograder.gradebook import course_directory, released_path
 from autograder.hidden import hidden_banks
 from autograder.release import assignment_notebook, notebook_bytes
 from autograder.submission import filled, write_submission
@@ -53,6 +54,32 @@ def make_small_course(target: Path) -> SmallCourse:
     path.parent.mkdir(parents=True)
     path.write_bytes(notebook_bytes(release))
     return SmallCourse(target, week, release, hidden_banks(week))
+
+
+def rows_of(root: Path) -> dict:
+    """Everything in the gradebook that a grade consists of, by student and cell."""
+    found = {}
+    with Gradebook(course_directory(root).db_url) as book:
+        for submission in book.assignment_submissions(WEEK):
+            for notebook in submission.notebooks:
+                key = submission.student.id
+                found[key] = (
+                    submission.timestamp,
+                    notebook.late_submission_penalty,
+                    notebook.score,
+                    notebook.max_score,
+                )
+                for grade in notebook.grades:
+                    found[key, grade.name] = (
+                        grade.auto_score,
+                        grade.manual_score,
+                        grade.extra_credit,
+                        grade.needs_manual_grade,
+                        grade.max_score,
+                    )
+                for comment in notebook.comments:
+                    found[key, "comment", comment.name] = (comment.auto_comment, comment.manual_comment)
+    return found
 
 
 @pytest.fixture(scope="session")

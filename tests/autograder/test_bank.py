@@ -10,8 +10,9 @@ import pytest
 import torch
 
 from autograder.bank import NOISE, draw_cases, make_bank, measured_answers, seed_of, to_double, tolerance_of
+from autograder.errors import CourseError
 from autograder.exercise import Exercise, Mistake
-from autograder.week import CourseError, Week
+from autograder.week import Week
 from course.check import judge
 from course.codec import Failure
 

@@ -8,11 +8,12 @@ from typer.testing import CliRunner
 from autograder.accept import accept, candidate
 from autograder.bank import make_bank
 from autograder.cli import app
+from autograder.errors import CourseError
 from autograder.explain import Attempt, attempt, explain, told
 from autograder.release import assignment_notebook, notebook_bytes
 from autograder.submission import filled, write_submission
-from autograder.week import CourseError, Week
-from course.check import Verdict
+from autograder.week import Week
+from course.check import Verdict, judge
 from course.drives import answer
 from tests.conftest import ROOT, WEEK, cut_week
 
@@ -64,7 +65,7 @@ def tried(week: Week, name: str, source: str) -> Attempt:
     bank = make_bank(week, exercise, "tried")
     namespace = week.namespace({name: source})
     answers = [answer(week.name, name, namespace, case.inputs) for case in bank.cases]
-    return Attempt("ben", exercise, source, [], bank, answers)
+    return Attempt("ben", exercise, source, [], bank, answers, judge(bank, answers))
 
 
 def mistaken(week: Week, name: str, mistake: str) -> str:
@@ -85,7 +86,8 @@ def command(*words: str) -> str:
 def test_an_answer_in_another_convention_is_explained_accepted_and_right_from_then_on(week, monkeypatch):
     monkeypatch.chdir(week.root)
     text = command("explain", "week01", "ada", "generate")
-    assert "✗ generate: 1 of 4 cases right." in text and "This is what you get" not in text
+    assert "✗ generate: 1 of 4 cases right." in text
+    assert "This is what you get from two mistakes at once:" in text  # sorted downwards, and drawn from the other end
     assert "token = unlikeliest_first(" in text  # the student's own code
     assert text.count("mistakes that answer the same:") == text.count("\nCase ") == 4
     assert "refused: at tokens[0, " in text
@@ -107,6 +109,16 @@ def test_an_answer_in_another_convention_is_explained_accepted_and_right_from_th
         candidate(after)
     with pytest.raises(CourseError, match="has an alternate 'accepted-ada' of generate already"):
         accept(fresh, after.exercise, accepted.source, "accepted-ada")
+
+
+def test_it_is_explained_as_it_is_graded_where_an_earlier_mistake_is_followed(week):
+    earlier = mistaken(week, "next_char_probs", "keeps-one-more")
+    released = assignment_notebook(week)
+    sources = {"next_char_probs": earlier, "generate": week.solution("generate")}
+    write_submission(week.root / "grading" / "submitted" / "cleo" / WEEK, filled(released, sources), WEEK)
+    text = explain(week, "cleo", "generate")
+    assert "✓ generate: all 4 cases right, given your next_char_probs." in text
+    assert "compared with what is right without the mistake in next_char_probs" in text and "refused: " in text
 
 
 def test_a_known_mistake_is_never_accepted(week):

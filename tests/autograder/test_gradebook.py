@@ -1,5 +1,6 @@
 """A class through `autograder grade` and through nbgrader's own commands: the same rows, and nothing of a person's is lost."""
 
+import inspect
 import json
 import os
 import sqlite3
@@ -13,12 +14,16 @@ from nbgrader.api import Gradebook
 from sqlalchemy.exc import OperationalError
 from typer.testing import CliRunner
 
-from autograder import batch, gradebook, verdicts
+from autograder import batch, gradebook, nbgrader_plugins, verdicts
 from autograder.batch import grade_week, import_submissions, table
 from autograder.cli import app
+from autograder.errors import CourseError
+from autograder.grade import grade_notebook
 from autograder.gradebook import Row, course_directory
+from autograder.handed_in import handed_in
 from autograder.settings import Course, load_settings
-from autograder.week import CourseError
+from autograder.workers import Workers
+from tests.autograder.conftest import rows_of
 from tests.conftest import WEEK
 
 DUE = "2026-10-05 23:59:00 UTC"
@@ -28,32 +33,6 @@ def settings(root: Path, **values: object) -> None:
     with (root / "nbgrader_config.py").open("a") as file:
         for name, value in values.items():
             file.write(f"c.Course.{name} = {value!r}\n")
-
-
-def rows_of(root: Path) -> dict:
-    """Everything in the gradebook that a grade consists of, by student and cell."""
-    found = {}
-    with Gradebook(course_directory(root).db_url) as book:
-        for submission in book.assignment_submissions(WEEK):
-            for notebook in submission.notebooks:
-                key = submission.student.id
-                found[key] = (
-                    submission.timestamp,
-                    notebook.late_submission_penalty,
-                    notebook.score,
-                    notebook.max_score,
-                )
-                for grade in notebook.grades:
-                    found[key, grade.name] = (
-                        grade.auto_score,
-                        grade.manual_score,
-                        grade.extra_credit,
-                        grade.needs_manual_grade,
-                        grade.max_score,
-                    )
-                for comment in notebook.comments:
-                    found[key, "comment", comment.name] = (comment.auto_comment, comment.manual_comment)
-    return found
 
 
 def points(rows: list[Row]) -> dict[str, float]:
@@ -134,7 +113,7 @@ def quick(monkeypatch):
     from autograder.grade import read_release, ungraded
     from autograder.repair import find_notebook, read_notebook
 
-    def graded(folder, release, week, *rest):
+    def graded(folder, release, week, *rest, **settings):
         path = find_notebook(folder, WEEK)
         if path is not None and "boom" in path.read_text():
             raise RuntimeError("boom")
@@ -211,16 +190,20 @@ def test_one_bad_submission_costs_no_other_its_grade(class_course, tmp_path, qui
     (submitted / "bob" / WEEK / f"{WEEK}.ipynb").write_text("boom")
     course.hand_in(submitted / "fay" / WEEK, course.solved())
     (submitted / "gus" / WEEK).mkdir(parents=True)
-    write = gradebook.SaveVerdicts.preprocess
+    set_points, files_of = gradebook.set_points, gradebook.files_of
 
-    def locked(self, nb, resources):
-        if resources["nbgrader"]["student"] == "cat":
+    def locked(submission, *rest):
+        if submission.student_id == "cat":
             raise OperationalError("UPDATE", {}, sqlite3.OperationalError("database is locked"))
-        if resources["nbgrader"]["student"] == "dan":
-            raise OSError("disk full")
-        return write(self, nb, resources)
+        set_points(submission, *rest)
 
-    monkeypatch.setattr(gradebook.SaveVerdicts, "preprocess", locked)
+    def full(folder):
+        if folder.parent.name == "dan":
+            raise OSError("disk full")
+        return files_of(folder)
+
+    monkeypatch.setattr(gradebook, "set_points", locked)
+    monkeypatch.setattr(gradebook, "files_of", full)
     notebooks = {path: path.read_bytes() for path in (root / "grading" / "autograded").rglob("*.ipynb")}
     result = run(root, "week01")
     assert result.exit_code == 1 and "5 of 7 submissions in trouble: ann, bob, cat, dan, gus." in result.output
@@ -250,7 +233,9 @@ def test_submissions_are_found_however_they_lie(class_course, tmp_path):
     (source / "ann" / WEEK / "link.json").symlink_to("/etc/passwd")
     (source / ".hidden").mkdir()
     (source / "f*").mkdir()
-    assert import_submissions(course.week, source) == ["ann", "bob", "cat", "dan"]
+    found = import_submissions(course.week, source)
+    assert list(found.folders) == ["ann", "bob", "cat", "dan"]
+    assert found.refused == {"f*": "Its folder's name cannot be a student's id; rename it."}
     folders = batch.submitted_folders(course.week)
     assert {name: sorted(path.name for path in folder.iterdir()) for name, folder in folders.items()} == {
         "ann": ["names.json", "names.safetensors", "week01_rnn.ipynb"],
@@ -266,12 +251,12 @@ def _die(folder, *arguments):
     return folder.name
 
 
-def test_a_submission_that_kills_its_worker_costs_no_other(monkeypatch):
-    monkeypatch.setattr(batch, "grade_folder", _die)
+def test_a_submission_that_kills_its_worker_costs_no_other():
     folders = {name: Path(name) for name in ("a", "b", "bad", "c", "d", "e", "f")}
-    results = dict(batch.graded_in_workers(batch.process_pool, folders, 2))
+    with Workers(batch.process_pool, 2) as workers:
+        results = dict(workers.run(_die, {name: (folder,) for name, folder in folders.items()}))
     assert {name: result for name, result in results.items() if name != "bad"} == {name: name for name in "abcdef"}
-    assert "terminated" in str(results["bad"])
+    assert "killed, twice" in str(results["bad"])
 
 
 def test_a_changed_release(class_course, tmp_path, quick):
@@ -317,13 +302,34 @@ def test_settings_are_read_beside_nbgraders(class_course):
         read.due_date(WEEK)
 
 
+def test_follow_through_reaches_both_ways_of_grading(class_course, monkeypatch):
+    class Reached(Exception):
+        """The call that grades, before it does."""
+
+    def grading(*arguments, **options):
+        raise Reached(options)
+
+    settings(class_course.root, follow_through=False)
+    folder = class_course.root / "grading" / "submitted" / "ann" / WEEK
+    class_course.hand_in(folder, class_course.release)
+    monkeypatch.setattr(Workers, "run", grading)
+    monkeypatch.setattr(nbgrader_plugins, "grade_notebook", grading)
+    with pytest.raises(Reached) as ours:
+        grade_week(class_course.week, quiet=True)
+    resources = {"metadata": {"path": str(folder), "name": WEEK}, "nbgrader": {"assignment": WEEK}}
+    with pytest.raises(Reached) as nbgraders:
+        nbgrader_plugins.CourseAutograde().preprocess(class_course.release, resources)
+    assert ours.value.args[0] == nbgraders.value.args[0] == {"cell_timeout": 60.0, "follow_through": False}
+    assert inspect.signature(grade_notebook).parameters.keys() >= ours.value.args[0].keys()
+
+
 def test_when_it_was_handed_in(tmp_path):
-    assert gradebook.handed_in(tmp_path) is None
+    assert handed_in(tmp_path) is None
     (tmp_path / "timestamp.txt").write_text("2026-10-07 00:30:00.000000 Europe/Berlin\n")
-    assert gradebook.handed_in(tmp_path) == datetime(2026, 10, 7) - timedelta(hours=1.5)
+    assert handed_in(tmp_path) == datetime(2026, 10, 7) - timedelta(hours=1.5)
     for garbage in ("", "99999999999999999999", "2026-13-45", "\0", "x" * 10**6):
         (tmp_path / "timestamp.txt").write_text(garbage)
-        assert gradebook.handed_in(tmp_path) is None
+        assert handed_in(tmp_path) is None
 
 
 def test_the_table():

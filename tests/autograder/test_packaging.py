@@ -14,10 +14,11 @@ import yaml
 from packaging.requirements import Requirement
 
 from autograder.environment import environment_yml, requirements
+from autograder.errors import CourseError
 from autograder.publish import publish
 from autograder.release import private_lines
 from autograder.submission import filled
-from autograder.week import CourseError, find_week
+from autograder.week import find_week
 
 
 def pinned(root: Path) -> dict[str, str]:

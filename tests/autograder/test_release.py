@@ -8,8 +8,9 @@ import pytest
 from typer.testing import CliRunner
 
 from autograder.cli import app
+from autograder.errors import CourseError
 from autograder.release import colab_cell, leaks, notebook_bytes, private_lines, release, source_notebook
-from autograder.week import CourseError, Week, find_week, weeks_of
+from autograder.week import Week, find_week, weeks_of
 from course.check import Bank
 from course.drives import slug
 

@@ -10,10 +10,12 @@ from pathlib import Path
 import pytest
 from nbgrader.api import Gradebook
 
+from autograder.errors import CourseError
 from autograder.lms import Score, canvas_rows, moodle_rows, number, safe
 from autograder.report import read_report, write_report
 from autograder.verdicts import Record, write
-from autograder.week import CourseError, Week
+from autograder.verdicts import read as read_record
+from autograder.week import Week
 from course.check import Verdict
 from tests.conftest import ROOT
 
@@ -164,6 +166,21 @@ def test_what_an_earlier_mistake_spoils_is_told_apart_from_what_nobody_can_expla
     assert counts["extra"] == {"follows": 2, "unnamed": 1} and counts["scale"] == {"unnamed": 2, "right": 1}
     unexplained = [sentence.split(" wrong in")[0] for sentence in report.to_teach]
     assert unexplained == ["2 of 3 students have scale"]
+
+
+def test_right_given_an_earlier_mistake_is_an_outcome_of_its_own(week, gradebook):
+    two = verdict("add", "wrong", mistakes=("no-sum", "other"), named=(NO_SUM, "Another."))
+    given = verdict("extra", given="scale")
+    add(week, gradebook, "ada", [two, verdict("scale", "wrong", mistakes=("m",), named=("Scaled.",)), given])
+    add(week, gradebook, "ben", [verdict("add"), verdict("scale"), verdict("extra")])
+    assert read_record(week.root, WEEK, "ada").verdicts[2] == given
+    report = read_report(week)
+    assert report.counts(report.exercises[2]) == {"given": 1, "right": 1}
+    assert [column.name for column in report.by_difficulty] == ["add", "scale", "extra"]
+    assert "extra 2 right" in (page := write_report(week) / "index.html").read_text(encoding="utf-8")
+    assert "right, given an earlier mistake, 2 points" in Page(page.read_text(encoding="utf-8")).text
+    assert [row["extra: status"] for row in read(page.with_name("scores.csv"))] == ["passed given scale", "passed"]
+    assert {row["what was done"] for row in read(page.with_name("mistakes.csv"))} == {NO_SUM, "Another.", "Scaled."}
 
 
 def test_withheld_points_wait_until_a_person_decides(week, gradebook):

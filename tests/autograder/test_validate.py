@@ -7,8 +7,10 @@ from pathlib import Path
 
 import pytest
 
+from autograder.errors import CourseError
+from autograder.naming import Tally
 from autograder.validate import validate
-from autograder.week import CourseError, Week, find_week
+from autograder.week import Week, find_week
 
 WEEK = "week01_rnn"
 
@@ -42,6 +44,8 @@ def test_a_sound_week_passes(small_course: Path):
     assert numbers["passed"] and numbers["exercises"] == 1
     assert numbers["refused"] == numbers["named"] == numbers["mistakes"] >= 4
     assert numbers["accepted"] == numbers["alternates"] >= 1
+    assert numbers["pairs_named"] == numbers["pairs"] >= 10
+    assert numbers["carried"] == numbers["carried_of"] == numbers["wrongly_paid"] == 0  # there is no later exercise
 
 
 def test_a_tolerance_loosened_until_a_mistake_survives(small_course: Path):
@@ -135,3 +139,10 @@ def test_a_solution_that_stops_working(small_course: Path):
     edit(master, "### BEGIN SOLUTION", "### BEGIN SOLUTION\n    raise ValueError('broken')")
     with pytest.raises(CourseError, match="the solution fails: ValueError: broken"):
         validate(Week(week.folder), grade=False)
+
+
+def test_a_wrong_answer_that_would_be_paid(small_course: Path, monkeypatch: pytest.MonkeyPatch):
+    found = Tally(carried=1, carried_of=1, wrongly_paid=["late in g would be paid on top of f/flat"])
+    monkeypatch.setattr("autograder.validate.tally", lambda *arguments: found)
+    proof = validate(find_week(small_course, "week01"), grade=False, seeds=1)
+    assert not proof.passed and proof.all_problems == found.wrongly_paid and proof.as_json()["wrongly_paid"] == 1

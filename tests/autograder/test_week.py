@@ -1,13 +1,16 @@
 """Reading a week: which one is meant, what its cells are, and where a mistake's text stands."""
 
+import json
+import math
 import pickle
 from pathlib import Path
 from textwrap import dedent
 
 import pytest
 
-from autograder.exercise import Exercise, Mistake
-from autograder.week import CourseError, Week, find_root, find_week, weeks_of
+from autograder.errors import CourseError
+from autograder.exercise import Exercise, Mistake, thresholds
+from autograder.week import Week, find_root, find_week, weeks_of
 
 MASTER = '''\
 # %% [markdown]
@@ -259,3 +262,16 @@ def test_signs_outside_ascii_do_not_hide_the_code_after_them(week: Week):
     assert "-> nothing" in mistaken(week, ("\n    y = x", "\n    y = 1  # -> nothing"), source=source)
     with pytest.raises(CourseError, match="occurs 0 times"):
         mistaken(week, ("ℝ", "R"), source=source)
+
+
+def test_thresholds_come_from_measured_runs(tmp_path):
+    results = tmp_path / "results.json"
+    assert thresholds(results, "toy", 4) == [(math.inf, 4)]
+    seeds = {str(i): {"points": [[at, 0.0, 0, at / 10 + i] for at in (1, 2, 5, 10)]} for i in range(2)}
+    results.write_text(json.dumps({"artifacts": {"toy": {"heldout": {"mean": 1.0, "sd": 0.1}, "seeds": seeds}}}))
+    assert thresholds(results, "toy", 4) == [(pytest.approx(0.7), 4), (pytest.approx(0.7), 2)]
+    assert thresholds(results, "toy", 4, lower_is_better=True, early=0.5) == [
+        (pytest.approx(1.3), 4),
+        (pytest.approx(1.0), 2),
+    ]
+    assert thresholds(results, "another", 4, lower_is_better=True) == [(-math.inf, 4)]

@@ -425,6 +425,24 @@ def test_every_status_has_its_head(status: str, head: str):
     assert f"<strong>{head}</strong>" in verdict._repr_html_()
 
 
+def test_what_hangs_on_an_earlier_exercise_says_so():
+    assert Verdict("g", "passed", 2, 2, given="f").to_text() == (
+        "✓ g: all 2 cases right, given your f. The mistake is there, not here."
+    )
+    on_top = Verdict("g", "wrong", 0, 2, mistakes=("one",), named=("Message one.",), given="f")
+    assert on_top.to_text().splitlines()[1:] == [
+        "On top of what your f gives, this is what you get from this mistake: Message one."
+    ]
+    both = Verdict("g", "wrong", 0, 2, mistakes=("one", "two"), named=("Message one.", "Message two."))
+    assert both.to_text().splitlines()[1:] == [
+        "This is what you get from two mistakes at once:",
+        "– Message one.",
+        "– Message two.",
+    ]
+    for verdict in (on_top, both):
+        assert all(line in Tags(verdict.to_html()).text for line in verdict.to_text().splitlines())
+
+
 def test_values_are_shown_for_wrong_answers_only():
     difference = Difference(math.inf, "a", (1,), "7", "8", "1 of 2 values differ")
     assert "yours" in Verdict("f", "wrong", 0, 1, difference=difference).to_text()

@@ -150,29 +150,24 @@ def test_bytes_are_limited_whether_in_memory_or_not():
         codec.pack([half, half])
 
 
-def test_a_large_file_is_refused_before_it_is_read(tmp_path: Path):
-    codec.save({"x": torch.zeros(3)}, tmp_path / "value")
-    with (tmp_path / "value.safetensors").open("r+b") as file:
-        file.truncate(2**20 + 2048)  # sparse: takes no room
-    with pytest.raises(TooLarge, match=r"value\.safetensors is larger"):
-        codec.load(tmp_path / "value", max_bytes=1024)
+def test_larger_contents_are_refused_before_they_are_parsed():
+    tensors, skeleton = codec.to_bytes({"x": torch.zeros(3)})
+    with pytest.raises(TooLarge, match="larger than 65 MB"):
+        codec.from_bytes(bytes(codec.MAX_BYTES + 2**20 + 1), skeleton)
+    with pytest.raises(TooLarge, match="larger than 16 MB"):
+        codec.from_bytes(tensors, b" " * (codec.MAX_JSON + 1))
 
 
-def test_no_other_file_is_read_through_a_link(tmp_path: Path):
-    codec.save("secret", tmp_path / "elsewhere")
-    codec.save("mine", tmp_path / "value")
-    (tmp_path / "value.json").unlink()
-    (tmp_path / "value.json").symlink_to(tmp_path / "elsewhere.json")
-    with pytest.raises(ValueError, match=r"value\.json is missing"):
-        codec.load(tmp_path / "value")
+def test_text_is_limited_so_that_its_json_fits():
+    most = codec.MAX_JSON // 8
+    assert codec.normalise("\N{GRINNING FACE}" * (most // 2)) and len(codec.to_bytes("é" * most)[1]) < codec.MAX_JSON
+    with pytest.raises(TooLarge):
+        codec.pack(["x" * most, "y"])
 
 
-def test_a_pipe_is_not_waited_for(tmp_path: Path):
-    codec.save("mine", tmp_path / "value")
-    (tmp_path / "value.json").unlink()
-    os.mkfifo(tmp_path / "value.json")
-    with pytest.raises(ValueError, match="missing"):
-        codec.load(tmp_path / "value")
+def test_parts_are_limited_on_the_way_back_too():
+    with pytest.raises(TooLarge):
+        codec.from_bytes(codec.to_bytes(0)[0], b'{"list": [' + b"0, " * codec.MAX_NODES + b"0]}")
 
 
 @pytest.mark.parametrize("suffix", [".safetensors", ".json"])

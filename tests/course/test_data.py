@@ -315,6 +315,35 @@ def test_the_alphabet_of_the_novels():
     assert alphabet.encode("é€").tolist() == [0, 0]  # in no training novel
 
 
+def test_words_can_be_numbered_too():
+    words = data.frequent(["a", "b", "a", "c", "b", "a"], least=2)
+    assert words.symbols == ["<unk>", "a", "b"]
+    assert words.encode(["b", "c", "a"]).tolist() == [2, 0, 1]
+    assert data.words_of("Don't go; it's 5 o'clock!") == ["don't", "go", ";", "it's", "5", "o'clock", "!"]
+
+
+def test_brown_as_numbers():
+    rows = data.brown()["validation"].select(range(20))
+    tokens, lengths, tags = data.encode_brown(rows, longest=12)
+    assert tokens.shape == tags.shape == (20, 12) and int(lengths.max()) == 12
+    for words, marks, row, length, numbers in zip(rows["tokens"], rows["tags"], tokens, lengths, tags, strict=True):
+        assert int(length) == min(len(words), 12)
+        assert torch.equal(row[:length], data.brown_words().encode([word.lower() for word in words[:12]]))
+        assert [data.COARSE_TAGS[i] for i in numbers[:length]] == [data.coarse_tag(mark) for mark in marks[:12]]
+        assert not row[length:].any() and not numbers[length:].any()
+    assert data.brown_words().encode(["the", "The"]).ne(0).tolist() == [True, False]  # lower case only
+
+
+def test_reviews_as_numbers():
+    rows = data.clear_opinions(data.sentiment()["validation"])
+    tokens, lengths, labels = data.encode_reviews(rows, longest=40)
+    assert tokens.shape == (1020, 40) and int(lengths.min()) >= 1
+    assert labels.tolist() == [int(score >= 0.5) for score in rows["score"]]
+    real = torch.arange(40) < lengths.unsqueeze(1)
+    assert (tokens[real] == 0).double().mean() < 0.1  # most words of other reviews are known
+    assert not tokens[~real].any()
+
+
 def test_importing_the_module_does_not_import_datasets():
     import subprocess
     import sys

@@ -1,6 +1,7 @@
 """How student code is called: on copies, with its exceptions caught, and with forbidden operators seen."""
 
 import os
+import socket
 import sys
 import types
 from pathlib import Path
@@ -17,6 +18,7 @@ from course.drives import (
     Student,
     Tripwire,
     answer,
+    answer_each,
     answer_files,
     drive_of,
     drives_of,
@@ -260,9 +262,13 @@ def test_nothing_is_seen_where_nothing_forbidden_runs(source: str):
     assert isinstance(asked(source, ["aten::rnn_tanh", "autograd"]), Tensor)
 
 
-def test_turning_the_profiler_off_is_seen():
-    failure = asked("def f(x):\n    torch.autograd._disable_profiler()\n    return x.relu()", ["aten::relu"])
-    assert failure == Failure("Forbidden", "turning off the profiler")
+@pytest.mark.parametrize("again", ["", "torch.autograd._enable_profiler_legacy(course.drives.Tripwire.CONFIG)"])
+def test_turning_the_profiler_off_is_seen(again: str):
+    source = (
+        "import course.drives\ndef f(x):\n    torch.autograd._disable_profiler_legacy()\n"
+        f"    y = x.relu()\n    {again}\n    return y"
+    )
+    assert asked(source, ["aten::relu"]) == Failure("Forbidden", "turning off the profiler")
     assert isinstance(asked("def f(x): return x.tanh()", ["aten::relu"]), Tensor), "the next answer is watched again"
 
 
@@ -287,3 +293,19 @@ def test_the_tripwire_writes_nothing_and_lets_students_write(capfd: pytest.Captu
     asked(source, ["autograd"])
     assert capfd.readouterr() == ("", "direct printed\n")
     assert os.fstat(2).st_ino == before
+
+
+def test_cases_come_and_answers_go_over_a_line(tmp_path):
+    """Whatever an interrupted call left in the line is passed over; the last word ends the call."""
+    host, kernel = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    stems = [str(tmp_path / f"case-{i}") for i in (1, 2)]
+    for stem in stems:
+        codec.save(INPUTS, Path(stem))
+    for word in ("a word of another call", str(tmp_path / "case-that-is-gone"), *stems, "last"):
+        host.send(word.encode())
+    with host, kernel:
+        answer_each(WEEK, "f", namespace_of("def f(x): return {'y': -x}"), kernel.fileno(), "last")
+        assert [host.recv(4096).decode() for _ in stems] == stems
+        host.send(b"unread")
+        assert kernel.recv(4096) == b"unread", "its own end of the line stays open"
+    assert all(codec.load(Path(f"{stem}-answer"))["y"].tolist() == [-1.0, 2.0, -3.0] for stem in stems)

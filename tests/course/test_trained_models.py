@@ -17,7 +17,8 @@ def public():
 
 
 def pair(model, inputs):
-    return {"logits": model(inputs["tokens"]), "logits on changed": model(inputs["changed"])}
+    logits, changed = (drives.scored_part(model(inputs[name])) for name in ("tokens", "changed"))
+    return {"logits": logits, "logits on changed": changed}
 
 
 def bigrams(tokens):
@@ -28,16 +29,16 @@ def bigrams(tokens):
 def test_windows_lie_apart_and_change_in_their_second_half(public):
     inputs, cuts = public
     tokens, changed = inputs["tokens"], inputs["changed"]
-    assert tokens.shape == changed.shape == (150, 256) and len(cuts) == 150
-    assert tokens.numel() * V * 4 * 2 < 30 * 2**20  # the outputs, in bytes
-    for row, other, cut in zip(tokens, changed, cuts.tolist(), strict=True):
+    assert tokens.shape == (75, 256) and changed.shape == (15, 256) and len(cuts) == 15
+    assert tokens.numel() * V * 4 < 8 * 2**20  # the outputs, in bytes
+    for row, other, cut in zip(tokens[:: drives.EVERY], changed, cuts.tolist(), strict=True):
         assert 128 < cut < 248
         assert torch.equal(row[:cut], other[:cut]) and not torch.equal(row[cut:], other[cut:])
     # apart: the windows of a text of different numbers share none of them
     windows, _ = drives.chars_windows(torch.arange(100_000))
-    assert windows["tokens"].unique().numel() == 150 * 256
+    assert windows["tokens"].unique().numel() == 75 * 256
     with pytest.raises(ValueError, match="too few"):
-        drives.chars_windows(torch.arange(50_000))
+        drives.chars_windows(torch.arange(25_000))
 
 
 def test_an_honest_model_is_scored_on_second_halves(public):
@@ -45,7 +46,7 @@ def test_an_honest_model_is_scored_on_second_halves(public):
     score = drives.score_chars(inputs, pair(bigrams, inputs), cuts)
     log_probs = torch.log_softmax(bigrams(inputs["tokens"]).double(), dim=-1)
     surprise = [
-        -log_probs[n, t - 1, inputs["tokens"][n, t]].item() / math.log(2) for n in range(150) for t in range(128, 256)
+        -log_probs[n, t - 1, inputs["tokens"][n, t]].item() / math.log(2) for n in range(75) for t in range(128, 256)
     ]
     assert score == pytest.approx(sum(surprise) / len(surprise))
     assert drives.score_chars(inputs, pair(lambda t: bigrams(t) + 5, inputs), cuts) == pytest.approx(score, rel=1e-5)
@@ -60,9 +61,9 @@ def test_a_model_that_looks_ahead_gets_nothing(public):
     inputs, cuts = public
     with pytest.raises(ValueError, match="looks ahead"):
         drives.score_chars(inputs, pair(peeks, inputs), cuts)
-    same = peeks(inputs["tokens"])  # answers the second question with what it said to the first
+    same = drives.scored_part(peeks(inputs["tokens"]))  # answers the second question with what it said to the first
     with pytest.raises(ValueError, match="do not depend"):
-        drives.score_chars(inputs, {"logits": same, "logits on changed": same}, cuts)
+        drives.score_chars(inputs, {"logits": same, "logits on changed": same[:: drives.EVERY]}, cuts)
 
 
 @pytest.mark.parametrize("spoil", [lambda x: x[..., :-1], lambda x: x * math.nan, lambda x: x[:-1]])
@@ -89,6 +90,6 @@ def test_encodings_come_from_the_training_split():
     tokens, lengths, labels = encode_surnames(rows)
     assert lengths.tolist() == [len(name) for name in rows["name"]]
     assert [surname_labels()[i] for i in labels] == list(rows["label"])
-    assert len(surname_labels()) == 18 and len(novel_alphabet()) == V
+    assert (len(surname_labels()), len(novel_alphabet())) == (drives.LABELS, drives.CHARACTERS) == (18, V)
     assert novel_alphabet().decode(encode_novels({"text": ["Anne ", "Elliot"]})) == "Anne Elliot"
     assert tokens.shape == (5, int(lengths.max()))

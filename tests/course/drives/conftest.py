@@ -1,0 +1,25 @@
+"""What the modules of all weeks share; each says in WEEK which week it is about."""
+
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+SEEDS = [0, 1, 2]
+# Both sides compute the same sums in float64 in different orders: errors are a few units of 1e-16 per step.
+CLOSE = {"rtol": 1e-10, "atol": 1e-12}
+
+
+@pytest.fixture(scope="module")
+def week(request: pytest.FixtureRequest) -> dict[str, Any]:
+    return request.module.WEEK.namespace()
+
+
+@pytest.fixture(params=SEEDS)
+def rng(request: pytest.FixtureRequest) -> torch.Generator:
+    return torch.Generator().manual_seed(request.param)
+
+
+def normal(rng: torch.Generator, *shape: int, dtype: torch.dtype = torch.float64) -> Tensor:
+    return torch.randn(*shape, generator=rng, dtype=dtype)
