@@ -9,9 +9,9 @@ from torch import Tensor, nn
 
 from autograder.week import Week
 from course import scenes
-from course.drives import Student, Tripwire
+from course.drives import Student, Tripwire, drive_of
 from course.drives import week03_attention as drives
-from tests.course.drives.conftest import CLOSE, normal
+from tests.course.drives.conftest import CLOSE, cases_of, normal
 
 WEEK = Week(Path(__file__).parents[3] / "solutions" / "week03_attention")
 # float32: a unit in the last place is 6e-8 of the value, and sums here have fewer than a hundred terms of size 1.
@@ -385,14 +385,10 @@ def test_solutions_follow_the_device_of_their_inputs(week: dict):
 # ------------------------------------------------------------------------------------------------------- drives
 
 
-def cases_of(exercise: str) -> list[dict]:
-    return [inputs for _, inputs in WEEK.exercise(exercise).cases(torch.Generator().manual_seed(0))]
-
-
 @pytest.mark.parametrize("exercise", [exercise.name for exercise in WEEK.exercises])
 def test_drives_return_finite_outputs_and_a_gradient_for_everything(week: dict, exercise: str):
-    drive = getattr(drives, WEEK.exercise(exercise).slug.replace("-", "_"))
-    for inputs in cases_of(exercise):
+    drive = drive_of(WEEK.name, exercise)
+    for inputs in cases_of(WEEK, exercise):
         with Tripwire(WEEK.exercise(exercise).forbid) as tripwire:
             outputs = drive(Student(week), inputs)
         assert tripwire.hits == []
@@ -405,7 +401,7 @@ def test_wire_is_tripped_by_the_built_in_attention(week: dict):
 
     with Tripwire(WEEK.exercise("scaled_dot_product_attention").forbid) as tripwire:
         drives.scaled_dot_product_attention(
-            Student({"scaled_dot_product_attention": built_in}), cases_of("scaled_dot_product_attention")[0]
+            Student({"scaled_dot_product_attention": built_in}), cases_of(WEEK, "scaled_dot_product_attention")[0]
         )
     assert "aten::scaled_dot_product_attention" in tripwire.hits
 
@@ -413,17 +409,17 @@ def test_wire_is_tripped_by_the_built_in_attention(week: dict):
 def test_drive_says_what_a_result_of_another_form_should_be(week: dict):
     student = Student({"soft_lookup": lambda query, *rest: query})
     with pytest.raises(TypeError, match=r"should return 2 values, \(answer, weights\); yours returned one Tensor"):
-        drives.soft_lookup(student, cases_of("soft_lookup")[0])
+        drives.soft_lookup(student, cases_of(WEEK, "soft_lookup")[0])
 
 
 def test_drive_of_the_wrong_shape_still_returns_the_output(week: dict):
     student = Student({"masked_softmax": lambda scores, mask: scores[:1]})
-    outputs = drives.masked_softmax(student, cases_of("masked_softmax")[0])
+    outputs = drives.masked_softmax(student, cases_of(WEEK, "masked_softmax")[0])
     assert outputs["weights"].shape == (1, 6) and outputs["the gradient of scores"] is None
 
 
 def test_large_scores_of_a_lookup_overflow_without_care(week: dict):
-    inputs = cases_of("soft_lookup")[3]
+    inputs = cases_of(WEEK, "soft_lookup")[3]
     scores = inputs["keys"] @ inputs["query"] / inputs["temperature"]
     assert not bool(scores.exp().isfinite().all())
     assert float(scores.max() - scores.min()) < 10  # and yet no weight is all or nothing
