@@ -24,6 +24,7 @@ import matplotlib
 import matplotlib.pyplot as plt
 
 from autograder.exercise import Artifact
+from autograder.hidden import processor_name
 from autograder.week import Week, find_root, find_week
 
 
@@ -31,13 +32,8 @@ def machine() -> dict[str, Any]:
     """What figures depend on: processor, number of threads, versions."""
     import torch
 
-    model = platform.processor() or platform.machine()
-    info = Path("/proc/cpuinfo")
-    if info.exists():
-        lines = [line for line in info.read_text().splitlines() if line.startswith("model name")]
-        model = lines[0].partition(":")[2].strip() if lines else model
     return {
-        "processor": torch.cuda.get_device_name() if torch.cuda.is_available() else model,
+        "processor": torch.cuda.get_device_name() if torch.cuda.is_available() else processor_name(),
         "cores": os.cpu_count(),
         "threads": torch.get_num_threads(),
         "python": platform.python_version(),

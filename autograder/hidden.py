@@ -84,7 +84,7 @@ def provenance_of(week: Week, isolation: str) -> dict[str, str]:
         "torch": torch.__version__,
         "python": platform.python_version(),
         "machine": f"{platform.system()} {platform.machine()}",
-        "processor": _processor(),
+        "processor": processor_name(),
         "cores": str(len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()),
         "system": platform.platform(),
         "graded": datetime.now(UTC).isoformat(timespec="seconds"),
@@ -100,13 +100,13 @@ def _commit(root: Path) -> str:
         return ""
 
 
-def _processor() -> str:
+def processor_name() -> str:
     """The processor's name as Linux tells it, elsewhere as Python does."""
     try:
         found = re.search(r"^model name\s*:\s*(.+)$", Path("/proc/cpuinfo").read_text(), re.MULTILINE)
     except OSError:
         found = None
-    return found[1] if found else platform.processor() or "unknown"
+    return found[1] if found else platform.processor() or platform.machine() or "unknown"
 
 
 def hidden_banks(week: Week) -> Path:
