@@ -19,10 +19,7 @@ partly left to it.
 
 import contextlib
 import ctypes
-import io
-import itertools
 import json
-import multiprocessing
 import os
 import resource
 import shutil
@@ -33,37 +30,32 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-import nbformat
 import numpy as np
 import psutil
-import torch
 from matplotlib.figure import Figure
 from nbgrader.api import Gradebook
 from nbgrader.utils import parse_utc
 
 from autograder.batch import grade_folder
 from autograder.classroom import Made, Maker, write_class
+from autograder.cost import code_seconds
 from autograder.demo import DUE, compare, complete, copy_course
 from autograder.errors import CourseError
-from autograder.exercise import Artifact
 from autograder.experiments import machine
 from autograder.feedback import write_pages
 from autograder.grade import read_release
 from autograder.gradebook import register, released_path
 from autograder.hidden import hidden_banks
 from autograder.kernel.sandbox import require
-from autograder.repair import exercise, role
 from autograder.report import read_report
 from autograder.settings import course_directory, load_settings
 from autograder.week import ROOT_MARK, Week
 from autograder.workers import process_pool
-from course.check import Bank
-from course.drives import answer
 
 WAITING = 20  # submissions that a waiting grader is timed with
 SAMPLE = 0.5  # seconds between two looks at the processes
@@ -259,18 +251,9 @@ def points_of(url: str, week: Week) -> dict[str, float]:
 
 
 def own_seconds(week: Week, made: Sequence[Made], banks: Path) -> list[float]:
-    """Processor seconds of each student's code alone: no kernel, no sandbox, one warm process, one thread.
-
-    The notebook's cells, then every hidden case once, as the drive runs it, unwatched; on saved models too.
-    """
-    context = multiprocessing.get_context("spawn")
-    with (
-        _handed_in(week, made) as folders,
-        ProcessPoolExecutor(1, context, initializer=torch.set_num_threads, initargs=(1,)) as process,
-    ):
-        all_of_them = [folders[0], *folders]  # the first is there to warm up
-        _, *seconds = process.map(_own_seconds, all_of_them, itertools.repeat(week.folder), itertools.repeat(banks))
-        return seconds
+    """Processor seconds of each student's code alone, after one submission more has warmed the process up."""
+    with _handed_in(week, made) as folders:
+        return code_seconds(week, [folders[0], *folders], banks)[1:]
 
 
 def waiting_seconds(week: Week, made: Sequence[Made], banks: Path, isolation: str) -> list[float]:
@@ -290,44 +273,6 @@ def _handed_in(week: Week, made: Sequence[Made]) -> Iterator[list[Path]]:
     with tempfile.TemporaryDirectory(prefix="bench-") as folder:
         _hand_in(week, made, Path(folder))
         yield [Path(folder) / each.student / week.name for each in made]
-
-
-def _own_seconds(submission: Path, folder: Path, banks: Path) -> float:
-    week = Week(folder)
-    artifacts = {artifact.name: artifact for artifact in week.artifacts}
-    namespace: dict[str, Any] = {"__name__": "__main__"}
-    seconds = 0.0
-    for cell in nbformat.read(submission / f"{week.name}.ipynb", as_version=4).cells:
-        what, name = role(cell), exercise(cell)
-        if what == "check" and name in artifacts:
-            cases = _saved_model(artifacts[name], submission, week.heldout)
-        elif what == "check":
-            cases = [case.inputs for case in Bank.load(banks, name).cases]
-        elif what in ("setup", "given", "solution"):
-            seconds += _cpu(lambda source=cell.source: exec(compile(source, "<cell>", "exec"), namespace))
-            continue
-        else:
-            continue
-        for inputs in cases:
-            seconds += _cpu(lambda name=name, inputs=inputs: answer(week.name, name, namespace, inputs))
-    return seconds
-
-
-def _saved_model(artifact: Artifact, submission: Path, heldout: Path) -> list[dict]:
-    """The one case of a saved model; none where it was not handed in."""
-    try:
-        return [{**artifact.inputs(heldout)[0], **artifact.load(submission)}]
-    except ValueError:
-        return []
-
-
-def _cpu(action: Callable[[], Any]) -> float:
-    """Processor seconds of an action; what it prints or raises is dropped."""
-    nowhere = io.StringIO()
-    began = time.process_time()
-    with contextlib.redirect_stdout(nowhere), contextlib.redirect_stderr(nowhere), contextlib.suppress(Exception):
-        action()
-    return time.process_time() - began
 
 
 # --------------------------------------------------------------------------------------------------------- the bench

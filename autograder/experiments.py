@@ -1,6 +1,6 @@
 """Runs a week's experiments as a student would, and writes down what came out: `solutions/WEEK/results.json`.
 
-    python -m autograder.experiments week01 [--only CELL ...] [--seeds N]
+    python -m autograder.experiments week01 [--only CELL ...] [--seeds N] [--figures DIR]
 
 The experiment cells of the master notebook are executed as they stand, on the solution. Cells that save a model are run
 once for each seed, and each model is scored on the data that only the grader has, as in the grade; the models of seed 0 are
@@ -101,8 +101,18 @@ def record(week: Week, cell: str, found: dict[str, Any], seed: int, model: dict[
     (week.folder / "results.json").write_text(text, encoding="utf-8")
 
 
-def run(week: Week, only: list[str], seeds: int) -> None:
-    """Runs the experiment cells, or those named in `only`, one after the other in one namespace."""
+def save_figures(folder: Path, cell: str) -> None:
+    """Every open figure as `CELL-N.png`, to be looked at."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for number in plt.get_fignums():
+        plt.figure(number).savefig(folder / f"{cell}-{number}.png", dpi=80)
+
+
+def run(week: Week, only: list[str], seeds: int, figures: Path | None = None) -> None:
+    """Runs the experiment cells, or those named in `only`, one after the other in one namespace.
+
+    `figures` is a folder for what the cells draw.
+    """
     artifacts = {artifact.name: artifact for artifact in week.artifacts}
     namespace = week.namespace()
     with tempfile.TemporaryDirectory() as scratch, contextlib.chdir(scratch):  # the cells save beside the notebook
@@ -115,11 +125,13 @@ def run(week: Week, only: list[str], seeds: int) -> None:
                 namespace["seed"], before, began = seed, dict(namespace), time.perf_counter()
                 exec(compile(source, f"<experiment {name}>", "exec"), namespace)
                 found = left_by(namespace, before) | {"wall_seconds": round(time.perf_counter() - began, 1)}
+                if figures is not None and seed == 0:
+                    save_figures(figures, name)
                 plt.close("all")
                 model = None
                 if name in artifacts:
-                    figures = json.loads(Path(f"{name}.json").read_text(encoding="utf-8"))
-                    model = {"heldout": score(week, artifacts[name], namespace, Path(scratch)), **figures}
+                    saved = json.loads(Path(f"{name}.json").read_text(encoding="utf-8"))
+                    model = {"heldout": score(week, artifacts[name], namespace, Path(scratch)), **saved}
                 if model and seed == 0:
                     (week.folder / "artifacts").mkdir(exist_ok=True)
                     for suffix in (".safetensors", ".json"):
@@ -132,9 +144,11 @@ def main() -> None:
     parser.add_argument("week")
     parser.add_argument("--only", nargs="*", default=[], help="experiment cells to run")
     parser.add_argument("--seeds", type=int, default=5, help="seeds of the cells that save a model")
+    parser.add_argument("--figures", type=Path, help="a folder for what the cells draw")
     arguments = parser.parse_args()
     matplotlib.use("Agg")
-    run(find_week(find_root(), arguments.week), arguments.only, arguments.seeds)
+    figures = arguments.figures and arguments.figures.resolve()  # the cells run in another folder
+    run(find_week(find_root(), arguments.week), arguments.only, arguments.seeds, figures)
 
 
 if __name__ == "__main__":

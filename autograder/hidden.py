@@ -17,7 +17,7 @@ from typing import Any
 import torch
 
 import course
-from autograder import bank, draws, naming
+from autograder import bank, draws, naming, novel
 from autograder.errors import CourseError
 from autograder.naming import write_banks
 from autograder.week import Week
@@ -65,7 +65,7 @@ def checks_version(week: Week) -> str:
     ]
     digest = hashlib.sha256(torch.__version__.encode())
     data = sorted(path for path in week.heldout.rglob("*") if path.is_file())
-    for path in [*files, *(Path(module.__file__) for module in (bank, draws, naming)), Path(__file__), *data]:
+    for path in [*files, *(Path(module.__file__) for module in (bank, draws, naming, novel)), Path(__file__), *data]:
         digest.update(path.name.encode() + b"\0" + path.read_bytes() + b"\0")
     return digest.hexdigest()[:16]
 

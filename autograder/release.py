@@ -242,14 +242,17 @@ def _same_bank(bank: Bank, folder: Path) -> bool:
 
 
 def _last_bits(value: Any) -> list[float]:
-    """A tolerance for each floating-point leaf: a thousandth of its largest value."""
-    tolerances = []
+    """A tolerance for each floating-point leaf: a thousandth of its largest value, and at least 1e-6 of the largest of all.
+
+    A gradient that is zero but for rounding is other noise on every processor.
+    """
+    largest = []
     for _, leaf in leaves(value):
         if is_floating(leaf):
             finite = torch.as_tensor(leaf, dtype=torch.float64).abs()
             finite = finite[finite.isfinite()]
-            tolerances.append(1e-3 * (float(finite.max()) if finite.numel() else 1.0))
-    return tolerances
+            largest.append(float(finite.max()) if finite.numel() else 1.0)
+    return [max(1e-3 * one, 1e-6 * max(largest)) for one in largest]
 
 
 def release(week: Week) -> Release:

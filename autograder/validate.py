@@ -5,7 +5,7 @@ with room to spare; every mistake is refused by far and named as itself; every c
 mistakes share a message, and nothing private stands in what students get. Under the public seed: how many pairs of
 mistakes are named, and under how many earlier mistakes a later exercise keeps its points, no wrong answer being paid.
 Last, the solution and the template go through the same `grade_notebook` as every submission, and score full marks and
-nothing.
+nothing; and what the solution's code takes of the processor, when it is graded, stays under MOST_SECONDS.
 """
 
 import math
@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from autograder.bank import FAR, PUBLIC_SEED, make_bank, measured_answers, one_thread
+from autograder.cost import code_seconds
 from autograder.errors import CourseError
 from autograder.exercise import Exercise
 from autograder.grade import grade_notebook
@@ -30,6 +31,7 @@ from autograder.week import Week
 from course.check import Bank, compare, judge
 
 SEEDS = 5  # the public one and four others
+MOST_SECONDS = 20.0  # of one processor, for one submission
 ROOM = 0.25  # of the tolerance is the most that an alternate may use
 
 
@@ -69,6 +71,7 @@ class Proof:
     tally: Tally = field(default_factory=Tally)
     solution_points: float | None = None
     template_points: float | None = None
+    seconds: float | None = None
 
     @property
     def core_points(self) -> float:
@@ -97,6 +100,7 @@ class Proof:
             "accepted": sum(proof.accepted for proof in self.exercises),
             "solution_points": self.solution_points,
             "template_points": self.template_points,
+            "seconds": None if self.seconds is None else round(self.seconds, 2),
             "leaks": len(self.leaks),
             "pairs": self.tally.pairs,
             "pairs_named": self.tally.pairs_named,
@@ -262,6 +266,12 @@ def _grade_both(proof: Proof, built: Release) -> None:
                     )
                 if what == "template" and (verdict.right or verdict.points):
                     proof.problems.append(f"the untouched template passes {verdict.exercise}")
+        twice = [Path(scratch) / "solution"] * 2  # the first time warms up, and imports
+        proof.seconds = code_seconds(week, twice, banks)[1]
+    if proof.seconds > MOST_SECONDS:
+        proof.problems.append(
+            f"grading the solution takes {proof.seconds:.1f} s of a processor, more than {MOST_SECONDS:g}"
+        )
 
 
 def kill_matrix(proof: Proof) -> str:

@@ -107,13 +107,23 @@ def reference_window_plot(
     for height, text in ((reached, f"{reached:.0%}: reached"), (chance, "chance")):
         ax.annotate(text, (1, height), (4, 0), ("axes fraction", "data"), "offset points", va="center", fontsize=8)
     ax.set_xscale("log")
-    ax.set_xticks(every, [f"{delay:g}" for delay in every])
+    ax.set_xticks(every, _apart(every))
     ax.minorticks_off()
     ax.set(xlabel="delay (steps between the symbol and the query)", ylabel="accuracy", ylim=(-0.04, 1.05), title=title)
     ax.yaxis.set_major_formatter(PercentFormatter(1.0))
-    ax.legend(frameon=False, loc="center right", title="dots: seeds; line: median")
+    ax.legend(frameon=False, loc="best", title="dots: seeds; line: median")
     _light(ax)
     return ax
+
+
+def _apart(ticks: Sequence[float]) -> list[str]:
+    """Labels of ascending ticks on a logarithmic axis; none for a tick whose label would run into the one before it."""
+    labels, last = [], 0.0
+    least = (ticks[-1] / ticks[0]) ** 0.06  # a label takes up about so much of the axis
+    for tick in ticks:
+        labels.append(f"{tick:g}" if tick >= last * least else "")
+        last = tick if labels[-1] else last
+    return labels
 
 
 def common_curve(models: Mapping[str, Sequence[Sequence[float]]], axes: Sequence[Axes] | None = None) -> Sequence[Axes]:
@@ -124,15 +134,20 @@ def common_curve(models: Mapping[str, Sequence[Sequence[float]]], axes: Sequence
     if axes is None:
         axes = plt.subplots(1, 2, figsize=(9.6, 3.6), sharey=True, layout="constrained")[1]
     for ax, column, label in zip(axes, (1, 2), ("seconds trained", "characters seen in training"), strict=True):
+        lowest = min(points[-1][3] for points in models.values())
         for colour, (name, points) in zip(COLOURS, models.items(), strict=False):
             x, y = [point[column] for point in points], [point[3] for point in points]
             ax.plot(x, y, color=colour, marker="o", markersize=4, label=name)
-            ax.annotate(f"{y[-1]:.2f}", (x[-1], y[-1]), (0, 6), textcoords="offset points", ha="center", fontsize=8)
+            where = (
+                -13 if len(models) > 1 and y[-1] == lowest else 6
+            )  # below the last point, so that two neighbours can be read
+            ax.annotate(f"{y[-1]:.2f}", (x[-1], y[-1]), (0, where), textcoords="offset points", ha="center", fontsize=8)
         ax.set_xscale("log")
         ax.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
         ax.xaxis.set_major_formatter(EngFormatter(sep=""))
         ax.xaxis.set_minor_locator(NullLocator())
         ax.set(xlabel=label)
+        ax.margins(y=0.08)
         _light(ax)
     axes[0].set(ylabel="bits per character, Persuasion")
     axes[0].yaxis.set_major_formatter(ScalarFormatter(useOffset=False))

@@ -6,7 +6,7 @@ import json
 import math
 import time
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -313,3 +313,14 @@ def save_artifact(stem: str, module: nn.Module, figures: dict[str, Any]) -> None
     with contextlib.suppress(FileNotFoundError):
         Path(f"{stem}.json").unlink()
     Path(f"{stem}.json").write_text(json.dumps(figures, indent=1, sort_keys=True) + "\n", encoding="utf-8")
+
+
+def saved_curves(weeks: Mapping[str, str], stem: str = "chars") -> dict[str, list[list[float]]]:
+    """Points that earlier weeks saved with `save_artifact`, for one plot with this week's: label -> week's folder name.
+
+    Read from `../WEEK/stem.json`, where the weeks' folders lie side by side. A week without a saved model is left out.
+    """
+    files = {label: Path("..") / week / f"{stem}.json" for label, week in weeks.items()}
+    return {
+        label: json.loads(path.read_text(encoding="utf-8"))["points"] for label, path in files.items() if path.exists()
+    }

@@ -169,16 +169,16 @@ def score_names(inputs: dict, outputs: dict, key: Tensor) -> float:
     return accuracy(logits, key)
 
 
-def chars_windows(text: Tensor, windows: int = SCORED_WINDOWS) -> tuple[dict, Tensor]:
-    """(inputs, where each window was changed (N/5,)) of a text (M,): N windows of 256 characters, evenly spaced and apart.
+def chars_windows(text: Tensor) -> tuple[dict, Tensor]:
+    """(inputs, where each window was changed (N/5,)) of a text (M,): 75 windows of 256 characters, evenly spaced and apart.
 
     The second half of each window is scored, which is what `bits_per_character` does with a window. In `changed` every
     fifth window goes on from some position of its second half with what stands there in another window. Windows do not
     overlap, so that no row of the batch holds what another is asked for. Raises ValueError for a text that is too short.
     """
-    if len(text) < 2 * windows * CONTEXT:
-        raise ValueError(f"{len(text)} characters are too few for {windows} windows that lie apart")
-    starts = torch.linspace(0, len(text) - CONTEXT, windows, dtype=torch.float64).long()
+    if len(text) < 2 * SCORED_WINDOWS * CONTEXT:
+        raise ValueError(f"{len(text)} characters are too few for {SCORED_WINDOWS} windows that lie apart")
+    starts = torch.linspace(0, len(text) - CONTEXT, SCORED_WINDOWS, dtype=torch.float64).long()
     positions = torch.arange(CONTEXT)
     tokens = text[starts.unsqueeze(1) + positions]  # (N, T)
     half = CONTEXT // 2

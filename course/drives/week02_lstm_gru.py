@@ -11,9 +11,9 @@ from torch import Tensor, nn
 
 from course.data import COARSE_TAGS, brown, encode_brown
 from course.drives import Student, gradients_of, set_weights, several, tracked
-from course.drives.week01_rnn import chars_public, chars_windows, score_chars, scored_part
+from course.drives.week01_rnn import chars_public, score_chars, scored_part
 
-__all__ = ["chars_public", "chars_windows", "score_chars"]  # as in week 1: the same text is asked in the same way
+__all__ = ["chars_public", "score_chars"]  # as in week 1: the same text is asked in the same way
 
 WEIGHTS = ("w_ih", "w_hh", "b_ih", "b_hh")
 

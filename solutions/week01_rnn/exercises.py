@@ -12,8 +12,9 @@ from torch import Tensor
 
 from autograder import Artifact, Exercise, Mistake, thresholds
 from autograder.draws import integers, normal, uniform
-from course.data import encode_novels, encode_surnames, read
-from course.drives.week01_rnn import CaseModel, chars_windows, score_chars, score_names
+from autograder.novel import chars_artifact
+from course.data import encode_surnames, read
+from course.drives.week01_rnn import CaseModel, score_names
 
 Cases = list[tuple[str, dict]]
 RESULTS = Path(__file__).with_name("results.json")
@@ -45,11 +46,6 @@ def heldout_names(heldout: Path) -> tuple[dict, Tensor]:
     """(inputs of the drive, labels) of the tenth of the surnames that only the grader has."""
     tokens, lengths, labels = encode_surnames(read(heldout / "surnames.parquet"))
     return {"tokens": tokens, "lengths": lengths}, labels
-
-
-def heldout_chars(heldout: Path) -> tuple[dict, Tensor]:
-    """(inputs of the drive, where each window was changed) of volume two of Persuasion."""
-    return chars_windows(encode_novels(read(heldout / "persuasion.parquet")))
 
 
 # ------------------------------------------------------------------------------------------------------- cases
@@ -1113,14 +1109,5 @@ EXERCISES = [
         score=score_names,
         where="held-out names",
     ),
-    Artifact(
-        name="chars",
-        file="chars.safetensors",
-        figure="bits per character",
-        lower_is_better=True,
-        thresholds=thresholds(RESULTS, "chars", points=10, lower_is_better=True),
-        inputs=heldout_chars,
-        score=score_chars,
-        where="the held-out volume of Persuasion",
-    ),
+    chars_artifact(RESULTS, points=10),
 ]

@@ -11,8 +11,9 @@ from torch import Tensor
 
 from autograder import Artifact, Exercise, Mistake, thresholds
 from autograder.draws import integers, normal, uniform
-from course.data import encode_novels, read
-from course.drives.week02_lstm_gru import MOST_PADDING, chars_windows, score_chars, score_tags, tag_questions
+from autograder.novel import chars_artifact
+from course.data import read
+from course.drives.week02_lstm_gru import MOST_PADDING, score_tags, tag_questions
 
 Cases = list[tuple[str, dict]]
 RESULTS = Path(__file__).with_name("results.json")
@@ -49,11 +50,6 @@ def prefix_mask(lengths: list[int], steps: int) -> Tensor:
 def heldout_tags(heldout: Path) -> tuple[dict, Tensor]:
     """(inputs of the drive, tags) of documents of Brown that only the grader has."""
     return tag_questions(read(heldout / "brown_pos.parquet"))
-
-
-def heldout_chars(heldout: Path) -> tuple[dict, Tensor]:
-    """(inputs of the drive, where each window was changed) of volume two of Persuasion."""
-    return chars_windows(encode_novels(read(heldout / "persuasion.parquet")), windows=150)
 
 
 # ------------------------------------------------------------------------------------------------------- cases
@@ -874,14 +870,5 @@ EXERCISES = [
         score=score_tags,
         where="held-out documents of Brown",
     ),
-    Artifact(
-        name="chars",
-        file="chars.safetensors",
-        figure="bits per character",
-        lower_is_better=True,
-        thresholds=thresholds(RESULTS, "chars", points=8, lower_is_better=True),
-        inputs=heldout_chars,
-        score=score_chars,
-        where="the held-out volume of Persuasion",
-    ),
+    chars_artifact(RESULTS, points=8),
 ]

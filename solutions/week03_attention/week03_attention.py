@@ -780,7 +780,7 @@ class RecallByAttention(nn.Module):
 # *chrono* biases, which are told the delay, while the recurrent network starts as PyTorch makes it, and attention as
 # above. Sizes: 64 units (RNN), 26 (LSTM), 31 (GRU), width 32 (attention, which has the fewest weights). Not every network is
 # tried at every delay: the recurrent network up to 40 (week 1 went further and found nothing), LSTM and GRU up to 160,
-# attention up to 1,000. About four minutes.
+# attention up to 1,000. About two minutes.
 
 
 # %% experiment="window"
@@ -861,7 +861,7 @@ plt.show()
 # <details><summary>What came out where it was measured</summary>
 #
 # The recurrent network learned a delay of 10 and neither 20 nor 40; LSTM and GRU with chrono biases learned all that they
-# were given, up to 160, in 450 updates or fewer but for one run of 1,400. Attention learned delays up to 1,000, mostly in
+# were given, up to 160, in 450 updates or fewer but for one run of 1,100. Attention learned delays up to 1,000, mostly in
 # 250 updates or fewer, but one of its three seeds got stuck at 160 (88 %) and at 1,000 (62 %). That run, looked at closely,
 # gives seven of the eight symbols their names and two of them no weight at all: one of these is named by elimination.
 # Trained on the mixture, all three seeds were at 100 % at every delay, up to 10,000, fifty times as far as they had seen.
@@ -1059,8 +1059,8 @@ class Words:
 # %% [markdown]
 # Words that are not among the 2,000 most frequent of a language are `<other>` (one in twenty). Trained on sentences of at
 # most 16 words, tested on held-out pages, on sentences of up to 30. Likelihood is given in bits per French word (the end
-# counts as one), BLEU by sacrebleu on small letters with words split as here. Two seeds of each; six minutes where it was
-# measured, on two cores that were busy with other work.
+# counts as one), BLEU by sacrebleu on small letters with words split as here. Two seeds of each; three and a half minutes
+# where it was measured, on one core.
 
 
 # %% experiment="translation"
@@ -1197,10 +1197,10 @@ plt.show()
 # %% [markdown]
 # <details><summary>What came out where it was measured</summary>
 #
-# After 800 updates (a minute and a quarter for either: looking back cost nothing that could be seen) the one that looks back
-# had 3.0 bits per word and a BLEU of 22, the other 3.6 bits and 13.5. Both get worse with length, and both fail where
-# sentences are longer than any they have read: from 2 to 5 words on to more than 16, BLEU falls from 26 to 9 with
-# attention and from 19 to 5 without. Already on short sentences the one vector is behind.
+# After 800 updates (50 seconds for the one that looks back, 45 for the other) the one that looks back had 3.0 bits per word
+# and a BLEU of 21 and 23, the other 3.6 bits and 13 and 14. Both get worse with length, and both fail where sentences are
+# longer than any they have read: from 2 to 5 words on to more than 16, BLEU falls from 26 to 9 with attention and from 19
+# to 5 without. Already on short sentences the one vector is behind.
 #
 # </details>
 
@@ -1387,7 +1387,7 @@ class PictureReader(nn.Module):
 
 # %% [markdown]
 # New scenes for every update, so nothing can be learned by heart; 1,000 others for the score. The control gets the same
-# questions with the picture of **another** scene: what it reaches, the questions alone give away. About a minute; the model
+# questions with the picture of **another** scene: what it reaches, the questions alone give away. A minute and a half; the model
 # is saved as `pictures.safetensors` and `pictures.json`.
 
 
@@ -1415,7 +1415,7 @@ def new_reader(seed: int) -> PictureReader:
     return PictureReader(len(scenes.WORDS), len(scenes.ANSWERS), sequence, patch_size, 64, num_layers=2).to(device)
 
 
-updates = 1500
+updates = 2200
 reader, batches = new_reader(seed), scene_batches(seed, own=True)
 first_loss, expected = train.loss_at_start(reader, batches(0), picture_loss, num_classes=len(scenes.ANSWERS))
 learned_by_heart = train.overfit(reader, batches(0), picture_loss, lr=2e-3)
@@ -1486,15 +1486,15 @@ for i, (title, shares) in enumerate(pointing.items()):
 ax.axhline(1 / scenes.GRID**2, color="grey", ls=":", lw=1)
 ax.set_xticks(range(T), order)
 ax.set(title="Looks most at the thing asked about", ylabel="share of scenes", ylim=(0, 1.05))
-ax.legend(frameon=False)
+ax.legend(frameon=False, loc="upper left")
 plt.show()
 
 # %% [markdown]
 # <details><summary>What came out where it was measured</summary>
 #
-# Three seeds: 99, 97 and 95 % right on the grader's scenes; with another scene's picture 16 %, a guess among six. It is the
-# **last** word, which has to answer, that looks at the thing: by rollout its largest patch is the right one in 85 % of the
-# scenes, by the last layer's weights in 70 %. The word that names the thing looks there in 58 % and 44 %. So a word does not
+# Three seeds: 99, 97 and 91 % right on the grader's scenes; with another scene's picture 17 %, a guess among six. It is the
+# **last** word, which has to answer, that looks at the thing: by rollout its largest patch is the right one in 76 % of the
+# scenes, by the last layer's weights in 68 %. The word that names the thing looks there in 59 % and 39 %. So a word does not
 # look where we would expect it to: the layers may divide the work as they like, and a map shows where something was
 # taken from, not why.
 #
@@ -1553,7 +1553,7 @@ print(letter_pairs)
 # %% [markdown]
 # Windows of 128 characters, the same in the same order for all three networks, and two seeds of each; scored on volume one
 # of *Persuasion* in windows of 128 that overlap by half, so that a prediction sees 64 characters or more. (Week 1 scored in
-# windows of 256.) Nine minutes where it was measured, on two cores that were busy with other work.
+# windows of 256.) Six minutes where it was measured, on one core.
 
 
 # %% experiment="chars"
@@ -1613,7 +1613,7 @@ plt.show()
 # %% [markdown]
 # <details><summary>What came out where it was measured</summary>
 #
-# The GRU 2.31 and 2.32 bits, the GRU that looks back 2.36 and 2.37, attention alone 3.52 and 3.41: after 420 updates hardly
+# The GRU 2.31 and 2.32 bits, the GRU that looks back 2.36 and 2.37, attention alone 3.52 and 3.38: after 420 updates hardly
 # more than letter pairs give (3.54). So looking back bought nothing here. The GRU of the second kind is the smaller one, and
 # what matters for the next character probably stands a few places back, where its state reaches anyway. Attention alone has
 # to find those few places first: no recurrence hands them over. That it can learn is shown by the two passages that it

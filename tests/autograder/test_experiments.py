@@ -25,6 +25,10 @@ made = {"of": seed}
 
 # %% experiment="after"
 table, model = [made["of"], 2.5], Model()
+import matplotlib.pyplot as plt
+figure, ax = plt.subplots()
+ax.plot(table)
+plt.show()
 """
 
 
@@ -81,6 +85,11 @@ def test_every_seed_is_scored_and_seed_0_is_kept(week):
     assert found["experiments"]["after"]["table"] == [0, 2.5]
     assert json.loads((week.folder / "artifacts" / "small.json").read_text()) == {"points": [[1, 0]]}
     assert not Path("small.json").exists()
+
+
+def test_what_the_cells_draw_is_kept_on_request(week, tmp_path):
+    experiments.run(week, [], seeds=2, figures=tmp_path / "figures")
+    assert [path.name for path in (tmp_path / "figures").iterdir()] == ["after-1.png"]
 
 
 def test_only_some_cells_add_to_what_there_is(week):

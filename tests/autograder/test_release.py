@@ -5,13 +5,14 @@ from pathlib import Path
 
 import nbformat
 import pytest
+import torch
 from typer.testing import CliRunner
 
 from autograder.cli import app
 from autograder.errors import CourseError
-from autograder.release import colab_cell, leaks, notebook_bytes, private_lines, release, source_notebook
+from autograder.release import _last_bits, colab_cell, leaks, notebook_bytes, private_lines, release, source_notebook
 from autograder.week import Week, find_week, weeks_of
-from course.check import Bank
+from course.check import Bank, compare
 from course.drives import slug
 
 WEEKS = [week.name for week in weeks_of(Path(__file__).parents[2])]
@@ -66,6 +67,15 @@ def test_a_leak_in_the_last_release_does_not_stop_the_one_that_mends_it(small_co
     assert validated.exit_code == 1 and "has a line of the solution" in validated.output
     assert run(small_course, "release", "week01").exit_code == 0
     assert "### BEGIN SOLUTION" not in built.assignment_path.read_text()
+
+
+def test_noise_of_another_processor_is_no_change():
+    noise = 3e-9 * torch.randn(4, generator=torch.Generator().manual_seed(0))
+    here = {"output": torch.tensor([0.5, -2.0]), "gradient that is zero but for rounding": noise}
+    there = {"output": here["output"] * (1 + 1e-6), "gradient that is zero but for rounding": noise.flip(0)}
+    assert compare(here, there, _last_bits(here)).agrees
+    changed = here | {"output": torch.tensor([0.5, -2.01])}
+    assert not compare(here, changed, _last_bits(here)).agrees
 
 
 def test_changed_public_cases_are_seen(small_course: Path):

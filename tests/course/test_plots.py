@@ -53,6 +53,12 @@ def test_reference_window_plot_has_a_dot_a_seed_and_a_line_of_medians(ax):
     assert sum(len(line.get_xdata()) for line in ax.lines if line.get_marker() == "o") == 4
 
 
+def test_reference_window_plot_leaves_out_labels_that_would_overlap(ax):
+    runs = [{"delay": delay, "seed": 0, "accuracy": 1.0} for delay in (10, 160, 200, 10_000)]
+    plots.reference_window_plot({"attention": runs}, ax)
+    assert [label.get_text() for label in ax.get_xticklabels()] == ["10", "160", "", "10000"]
+
+
 def test_common_curve_has_a_panel_for_each_budget():
     time, seen = plots.common_curve({"RNN": [(100, 12.0, 5000, 3.0), (200, 25.0, 10000, 2.5)]})
     assert (time.get_xlabel(), seen.get_xlabel()) == ("seconds trained", "characters seen in training")

@@ -272,3 +272,13 @@ def test_mixed_delays_are_tested_one_by_one():
     assert [(run["delay"], run["accuracy"], run["updates"]) for run in runs] == [(10, 1.0, 200), (300, 1.0, 200)]
     trained = lengths - {300}
     assert min(trained) == 1 and 50 < max(trained) <= 60
+
+
+def test_saved_curves_are_read_from_the_weeks_that_lie_beside_this_one(tmp_path, monkeypatch):
+    for week in ("week01_rnn", "week02_lstm_gru"):
+        (tmp_path / week).mkdir()
+    monkeypatch.chdir(tmp_path / "week01_rnn")
+    train.save_artifact("chars", nn.Linear(2, 3), {"points": [(100, 12.0, 5000, 3.0)]})
+    monkeypatch.chdir(tmp_path / "week02_lstm_gru")
+    found = train.saved_curves({"RNN, week 1": "week01_rnn", "never trained": "week03_attention"})
+    assert found == {"RNN, week 1": [[100, 12.0, 5000, 3.0]]}

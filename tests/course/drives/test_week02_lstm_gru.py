@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from autograder.week import Week
-from course.drives import Student, Tripwire
+from course.drives import Student, Tripwire, drive_of
 from course.drives import week02_lstm_gru as drives
 from tests.course.drives.conftest import CLOSE, cases_of, normal
 
@@ -220,7 +220,7 @@ def test_char_lstm_is_nn_lstm(week: dict, rng: torch.Generator):
 
 def test_chrono_biases_are_on_the_gates_that_keep(week: dict):
     torch.manual_seed(0)
-    lstm, gru = week["LSTM"](3, 500), week["GRU"](3, 500)
+    lstm, gru = nn.LSTM(3, 500), nn.GRU(3, 500)
     for layer in (lstm, gru):
         week["chrono_"](layer, 102)
         gates = (layer.bias_ih_l0 + layer.bias_hh_l0).detach().view(-1, 500)
@@ -276,7 +276,7 @@ def test_wire_is_tripped_by_the_built_in_networks(week: dict):
         ("lstm_step", "lstm_step", by_cell, "aten::lstm_cell"),
         ("gru_step", "gru_step", torch.gru_cell, "aten::gru_cell"),
     ):
-        drive = getattr(drives, WEEK.exercise(exercise).slug.replace("-", "_"))
+        drive = drive_of(WEEK.name, exercise)
         with Tripwire(WEEK.exercise(exercise).forbid) as tripwire:
             drive(Student({name: code}), cases_of(WEEK, exercise)[0])
         assert tripwire.hits == [hit]
