@@ -15,7 +15,6 @@ demo: .make/venv .make/bubblewrap .make/libseccomp
 test: .make/venv .make/bubblewrap .make/libseccomp .make/chromium
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/autograder release --all --check
 	$(BIN)/python -m pytest
 
 # JupyterLab on a released week, with nbgrader's extensions (assignment list, validate, formgrader).
