@@ -1,0 +1,1234 @@
+# ---
+# jupyter:
+#   jupytext:
+#     text_representation:
+#       extension: .py
+#       format_name: percent
+#   kernelspec:
+#     display_name: Python 3 (ipykernel)
+#     language: python
+#     name: python3
+# ---
+
+# %% [markdown]
+# # Week 5: BERT (2018)
+#
+# Until now a network learnt one task from the examples of that task. This week it first learns from plain text, of which
+# there is plenty: words are hidden, and it guesses them from what stands to the left **and** to the right. What it has
+# learnt is then put to work on tasks with few examples. You write all of it: the pieces that words are cut into, the game
+# of hiding, the stack of encoders that plays it, its loss, and three ways to ask it for an answer.
+
+# %% [markdown]
+# ## Where it comes from
+#
+# - **1953.** Taylor, *"Cloze procedure": a new tool for measuring readability*: readers guess words that were blotted out.
+# - **2012.** Schuster and Nakajima, *Japanese and Korean voice search*: word pieces. Wu et al. (2016) cut a word by the
+#   longest piece that fits, from left to right. Part 1.
+# - **2016.** Hendrycks and Gimpel, *Gaussian error linear units*: GELU, the activation in BERT and in GPT. Rajpurkar et al.,
+#   *SQuAD*: questions whose answer is a span of a given text, and the two scores of part 5.
+# - **2018.** Peters et al., *Deep contextualized word representations* (ELMo): a vector for a word in its sentence, from
+#   recurrent networks. Radford et al., *Improving language understanding by generative pre-training* (GPT): a transformer that
+#   reads from left to right, pretrained, then fine-tuned. Next week.
+# - **2018.** Devlin, Chang, Lee and Toutanova, *BERT: pre-training of deep bidirectional transformers for language
+#   understanding*. This week is theirs.
+# - **2018.** Zellers et al., *SWAG*: choose the sentence that goes on. Part 6.
+# - **2019.** Liu et al., *RoBERTa*: the same network, trained longer, without the next sentence.
+
+# %% [markdown]
+# ## How to work
+#
+# | part | what you write | minutes | points |
+# |---|---|---|---|
+# | 1. From text to tokens | `wordpiece_encode`, `pack_pair` | 55 | 16 |
+# | 2. Two games to learn from | `mask_tokens`, `next_sentence_pairs`, a written question | 65 | 21 |
+# | 3. A stack of encoders | `BertEmbeddings.forward`, `BertModel.forward` | 60 | 19 |
+# | 4. What to minimise | `pretraining_loss`, a written question | 50 | 16 |
+# | 5. Answers that are spans | `best_span`, `squad_scores` | 45 | 13 |
+# | 6. Choosing among several | stretch: `MultipleChoice.forward` | 20 | (5) |
+#
+# With the reading that makes about five hours for 85 points; the `stretch` exercise earns a bonus.
+#
+# As in week 1: each exercise has a specification, hints, a **check** that works offline, and something to look at that
+# your own code makes. The cells that draw something are not run when you are graded. Before you submit, run every check once
+# more, or press *Validate*.
+#
+# **Letters** name axes: `B` batch, `T` time, `H` heads, `D` model width, `V` vocabulary, `C` choices; `M` and `N` are numbers
+# of something and are explained where they occur. Vectors are rows, weights are `(out, in)` as in `torch.nn`.
+#
+# **Masks** are boolean and True where attention is allowed. (In Hugging Face's BERT an attention mask has ones there: the
+# same.)
+
+# %%
+import math
+import re
+import string
+from collections import Counter
+
+import matplotlib.pyplot as plt
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from course import plots
+from course.check import checks_for
+from course.wordpiece import split_words, train_vocabulary
+
+device = "cuda" if torch.cuda.is_available() else "cpu"
+check = checks_for("week05_bert")
+
+# %% [markdown]
+# **Given: five special tokens**, the first five of every vocabulary. `PAD` fills a row up; `UNKNOWN` stands for a word that no
+# pieces make up; `CLS` comes first, and what the network computes there stands for the whole; `SEP` ends each part; `MASK`
+# stands where a word is hidden. All tokens below `NUM_SPECIAL` are special.
+
+# %%
+PAD, UNKNOWN, CLS, SEP, MASK = range(5)
+NUM_SPECIAL = 5
+IGNORE = -100  # the label of a position at which nothing is to be guessed; PyTorch's cross-entropy leaves it out
+
+# %% [markdown]
+# ## 1. From text to tokens
+#
+# A vocabulary of whole words is never large enough, and one of characters makes texts long. Word pieces lie between: frequent
+# words are one piece, rare ones several. A piece that begins a word stands as it is; one that continues a word is written with
+# two signs before it: `unconstitutional` may become `un`, `##constitution`, `##al`.
+
+# %% [markdown]
+# ### `wordpiece_encode`
+#
+# Cuts words into the pieces of a vocabulary and returns their numbers. It is greedy: it takes the longest piece that fits, goes
+# on behind it, and never goes back. `split_words` from `course.wordpiece` has already cut the text into words.
+#
+# `wordpiece_encode(words, vocab, max_input_chars=100) -> tokens`
+#
+# - `words`: a list of strings, none of them empty; `vocab`: a dict from piece to number
+# - at the start of a word the longest piece that it begins with; behind that the longest piece `"##" + ...` that comes next,
+#   and so on to the end of the word
+# - a word of which any part finds no piece becomes **one** token, `vocab["[UNK]"]`, whatever was found before; so does a word
+#   of more than `max_input_chars` characters
+# - `tokens`: one list of ints for all words
+#
+# difficulty 3 of 5 · 30 min
+
+
+# %% exercise="wordpiece_encode"
+def wordpiece_encode(words: list[str], vocab: dict[str, int], max_input_chars: int = 100) -> list[int]:
+    """The pieces of some words, by greedy longest match from the left (Wu et al. 2016, section 4.1).
+
+    words: not empty each; vocab: piece -> number, pieces that continue a word begin with "##". A word with a part that no
+    piece fits, or with more than max_input_chars characters, becomes the one token vocab["[UNK]"].
+    """
+    ### BEGIN SOLUTION
+    tokens = []
+    for word in words:
+        pieces, start = [], 0
+        while start < len(word):
+            mark = "##" if start > 0 else ""
+            ends = range(len(word), start, -1)  # the longest first
+            end = next((end for end in ends if mark + word[start:end] in vocab), None)
+            if end is None:
+                break
+            pieces.append(vocab[mark + word[start:end]])
+            start = end
+        known = start == len(word) and len(word) <= max_input_chars
+        tokens += pieces if known else [vocab["[UNK]"]]
+    return tokens
+    ### END SOLUTION
+
+
+# %% [markdown]
+# <details><summary>Hint 1</summary>
+#
+# Two loops, one inside the other: over the places where a piece begins, and, for each, over the places where it may end. Begin
+# the inner one at the end of the word.
+#
+# </details>
+#
+# <details><summary>Hint 2</summary>
+#
+# Collect the pieces of one word in a list of its own. Only when the word has come out whole do they go to the result.
+#
+# </details>
+#
+# <details><summary>Hint 3</summary>
+#
+# When is the "##" needed? At every place but the first of a word.
+#
+# </details>
+
+# %% check="wordpiece_encode"
+check("wordpiece_encode")
+
+# %% [markdown]
+# Now with real pieces: 4,000 of them, learnt by the library `tokenizers` from the presidents' messages to Congress since 1945 (it
+# takes a few seconds). The message on the right is by a president of whom none was among them; the sentence is made up.
+#
+# **Predict.** How many of 100 words in an unseen message are one piece? How many are unknown? And how will a word of the
+# twentieth century come out, such as `astronauts`?
+
+# %% look="wordpiece_encode"
+from course.data import sotu
+
+vocab = train_vocabulary([row["text"] for row in sotu()["train"] if row["year"] >= 1945], 4000)
+pieces_of = list(vocab)  # the piece of each number
+unseen = next(row["text"] for row in sotu()["validation"] if row["president"] == "Lyndon B. Johnson")
+words = split_words(unseen)
+counts = Counter(min(len(wordpiece_encode([word], vocab)), 5) for word in words)
+unknown = sum(wordpiece_encode([word], vocab) == [UNKNOWN] for word in words)
+sentence = "The astronauts' extraordinary perseverance was unconstitutional, semiconductors notwithstanding 🙂."
+fig, (ax, bars) = plt.subplots(1, 2, figsize=(12, 2.6), layout="constrained", gridspec_kw={"width_ratios": [3, 1]})
+x, y = 0.0, 0
+for word in split_words(sentence):
+    if x > 42:
+        x, y = 0.0, y - 1
+    for token in wordpiece_encode([word], vocab):
+        piece = pieces_of[token]
+        colour = "#f6c6c6" if token == UNKNOWN else "#cfe3f5" if piece.startswith("##") else "#f7e3b5"
+        box = {"boxstyle": "round,pad=0.25", "facecolor": colour, "edgecolor": "none"}
+        ax.text(x, y, piece, family="monospace", fontsize=10, bbox=box)
+        x += len(piece) + 1.0
+    x += 0.8
+ax.set(
+    xlim=(0, 66), ylim=(y - 0.7, 0.7), title="Pieces that begin a word, that continue one, and a word with no pieces"
+)
+ax.axis("off")
+shares = [100 * counts[n] / len(words) for n in range(1, 6)]
+bars.bar(["1", "2", "3", "4", "5 or more"], shares)
+bars.set(title=f"{len(words)} words, {unknown} unknown", xlabel="pieces of a word", ylabel="percent of words")
+plt.show()
+
+# %% [markdown]
+# ### `pack_pair`
+#
+# BERT reads one part or two, in one row: `[CLS] A [SEP]` or `[CLS] A [SEP] B [SEP]`. Beside the tokens goes a row of
+# segments, which says to which part each token belongs, and a mask, which says what is real.
+#
+# `pack_pair(a, b, max_length) -> (tokens, segments, mask)`
+#
+# - `a`: a list of tokens; `b`: another one (it may be empty), or `None` where there is one part alone
+# - where all this is longer than `max_length`, the **longer** of the two parts loses its last token, again and again, until it
+#   fits; where both are equally long, `b` loses one. The special tokens always stay (`max_length` is at least 3)
+# - three tensors `(max_length,)`: `tokens` int64, filled up with `PAD`; `segments` int64: 0 for `[CLS] A [SEP]`, 1 for `B [SEP]`,
+#   0 at the padding; `mask` boolean: True at every token but the padding
+# - `a` and `b` are left as they are
+#
+# difficulty 2 of 5 · 25 min
+
+
+# %% exercise="pack_pair"
+def pack_pair(a: list[int], b: list[int] | None, max_length: int) -> tuple[Tensor, Tensor, Tensor]:
+    """One or two parts as BERT reads them (Devlin et al. 2018, section 3): [CLS] A [SEP], or [CLS] A [SEP] B [SEP].
+
+    While there is too much, the longer part loses its last token; of two equally long ones b does. Returns tokens int64,
+    segments int64 (1 for B and its [SEP]) and mask boolean (True but for padding), each (max_length,).
+    """
+    ### BEGIN SOLUTION
+    first, second = list(a), list(b or [])
+    room = max_length - (2 if b is None else 3)
+    while len(first) + len(second) > room:
+        longer = first if len(first) > len(second) else second
+        longer.pop()
+    first = [CLS, *first, SEP]
+    second = [] if b is None else [*second, SEP]
+    padding = max_length - len(first) - len(second)
+    tokens = torch.tensor(first + second + [PAD] * padding)
+    segments = torch.tensor([0] * len(first) + [1] * len(second) + [0] * padding)
+    mask = torch.arange(max_length) < len(first) + len(second)
+    return tokens, segments, mask
+    ### END SOLUTION
+
+
+# %% [markdown]
+# <details><summary>Hint 1</summary>
+#
+# Work with copies, `list(a)`: what you take away from `a` itself is gone for the caller too.
+#
+# </details>
+#
+# <details><summary>Hint 2</summary>
+#
+# Shorten first, while the parts are still without special tokens. How many tokens may the two have together?
+#
+# </details>
+#
+# <details><summary>Hint 3</summary>
+#
+# Lists can be added and multiplied: `[0] * 3 + [1] * 2` is `[0, 0, 0, 1, 1]`.
+#
+# </details>
+
+# %% check="pack_pair"
+check("pack_pair")
+
+# %% [markdown]
+# **Predict.** A part of about 20 pieces and one of about 5 have to fit into 16 places. What is left of each? And what do the
+# three rows look like where there is room to spare?
+
+# %% look="pack_pair"
+one = wordpiece_encode(split_words("I have spoken to you of the state of the Union, and of our hopes."), vocab)
+two = wordpiece_encode(split_words("We shall not fail."), vocab)
+fig, axes = plt.subplots(2, 1, figsize=(11, 4.2), layout="constrained")
+for ax, (a, b, length) in zip(axes, ((one, two, 16), (two, one, 32)), strict=True):
+    tokens, segments, mask = pack_pair(a, b, length)
+    kinds = torch.where(tokens == PAD, 0.0, torch.where(tokens < NUM_SPECIAL, 1.0, 0.45))
+    ax.imshow(torch.stack([kinds, segments.float(), mask.float()]), cmap="Blues", vmin=0, vmax=1.3, aspect="auto")
+    for t, (token, segment, real) in enumerate(zip(tokens.tolist(), segments.tolist(), mask.tolist(), strict=True)):
+        ax.text(t, 0, pieces_of[token], ha="center", va="center", rotation=50, fontsize=8)
+        ax.text(t, 1, str(segment), ha="center", va="center", fontsize=9)
+        ax.text(t, 2, "True" if real else "False", ha="center", va="center", fontsize=7)
+    ax.set_yticks(range(3), ["tokens", "segments", "mask"])
+    ax.set_xticks(torch.arange(-0.5, length).tolist(), [])
+    ax.grid(axis="x", color="white", linewidth=1.5)
+    ax.set(title=f"{len(a)} and {len(b)} pieces, {length} places")
+plt.show()
+
+# %% [markdown]
+# ## 2. Two games to learn from
+#
+# Text has no labels, so BERT plays two games in which the text itself is the answer: **guess the hidden words**, and **does
+# the second part follow the first?**
+
+# %% [markdown]
+# ### `mask_tokens`
+#
+# Some tokens are chosen, 15 % as a rule. The network has to name what stood there. Most of the chosen are hidden, but not all:
+# one in ten becomes another token, and one in ten stays as it is.
+#
+# `mask_tokens(tokens, choose, action, replacement, share=0.15) -> (masked, labels)`
+#
+# - `tokens (B, T)` int64; `choose (B, T)` and `action (B, T)`: numbers drawn evenly from [0, 1); `replacement (B, T)` int64:
+#   tokens drawn from the vocabulary
+# - a position is chosen where its `choose` is below `share`, unless its token is special (below `NUM_SPECIAL`)
+# - at a chosen position `masked` has `MASK` where `action` is below 0.8, the `replacement` where `action` is from 0.8 to
+#   below 0.9, and the token itself otherwise; where nothing is chosen it has the token itself
+# - `labels (B, T)` int64: the token that stood there at **every** chosen position, `IGNORE` elsewhere
+# - `tokens` is left as it is
+#
+# difficulty 3 of 5 · 25 min
+
+
+# %% exercise="mask_tokens"
+def mask_tokens(
+    tokens: Tensor, choose: Tensor, action: Tensor, replacement: Tensor, share: float = 0.15
+) -> tuple[Tensor, Tensor]:
+    """Hides some tokens for the network to guess (Devlin et al. 2018, section 3.1 and appendix A.1).
+
+    All (B, T): tokens and replacement int64, choose and action in [0, 1). Chosen is what is not special and has choose below
+    share; of it 80 % become MASK, 10 % the replacement, 10 % stay, by action. Returns masked and labels, which are IGNORE
+    where nothing was chosen.
+    """
+    ### BEGIN SOLUTION
+    chosen = (choose < share) & (tokens >= NUM_SPECIAL)
+    hidden = chosen & (action < 0.8)
+    exchanged = chosen & (action >= 0.8) & (action < 0.9)
+    masked = torch.where(hidden, MASK, torch.where(exchanged, replacement, tokens))
+    labels = torch.where(chosen, tokens, IGNORE)
+    return masked, labels
+    ### END SOLUTION
+
+
+# %% [markdown]
+# <details><summary>Hint 1</summary>
+#
+# Three boolean tensors: what is chosen, what of it is hidden, what of it is exchanged.
+#
+# </details>
+#
+# <details><summary>Hint 2</summary>
+#
+# `torch.where(condition, x, y)` takes numbers for `x` and `y` too.
+#
+# </details>
+#
+# <details><summary>Hint 3</summary>
+#
+# The labels do not depend on `action` at all.
+#
+# </details>
+
+# %% check="mask_tokens"
+check("mask_tokens")
+
+# %% [markdown]
+# **Predict.** Of 100,000 tokens of a message (a few of them special), how many will become `[MASK]`, how many another token,
+# and for how many has the network to answer although it sees the right token?
+
+# %% look="mask_tokens"
+rng = torch.Generator().manual_seed(5)
+text = torch.tensor(wordpiece_encode(words, vocab))
+rows = torch.cat([torch.full((len(text) // 62, 1), CLS), text[: len(text) // 62 * 62].view(-1, 62)], dim=1)
+rows = torch.cat([rows, torch.full((len(rows), 1), SEP)], dim=1)  # (N, 64): [CLS], 62 pieces, [SEP]
+rows = rows.repeat(math.ceil(100_000 / rows.numel()), 1)
+draws = [torch.rand(rows.shape, generator=rng) for _ in range(2)]
+masked, labels = mask_tokens(rows, *draws, torch.randint(NUM_SPECIAL, len(vocab), rows.shape, generator=rng))
+chosen = labels != IGNORE
+print("before:", *(pieces_of[token] for token in rows[1, :22]))
+print("after: ", *(pieces_of[token] for token in masked[1, :22]))
+print("asked: ", *(pieces_of[token] for token in labels[1, :22] if token != IGNORE))
+groups = {
+    "[MASK]": (chosen & (masked == MASK), 0.8),
+    "another": (chosen & (masked != MASK) & (masked != rows), 0.1),
+    "unchanged": (chosen & (masked == rows), 0.1),
+    "special": (chosen & (rows < NUM_SPECIAL), 0.0),
+}
+could_be = (rows >= NUM_SPECIAL).sum().item()
+found = [100 * group.sum().item() / could_be for group, _ in groups.values()]
+fig, ax = plt.subplots(figsize=(7, 3), layout="constrained")
+ax.bar(list(groups), found, width=0.6, label="counted")
+ax.plot(range(4), [15 * part for _, part in groups.values()], "D", color=plots.COLOURS[1], label="expected")
+for i, value in enumerate(found):
+    ax.text(i, value + 0.6, f"{value:.2f}", ha="center")
+ax.set(
+    ylabel="percent of all words' pieces", ylim=(0, 14.5), title=f"{rows.numel()} tokens, {chosen.sum()} to be guessed"
+)
+ax.legend(frameon=False)
+plt.show()
+
+# %% [markdown] written="why_not_all_hidden" points=4
+# ### Why are not all of them hidden?
+#
+# *4 points · 10 min · answer in a few sentences*
+#
+# 1. Suppose that all chosen tokens became `[MASK]`. What would then be different between pretraining and fine-tuning, and what
+#    could the network get away with at positions that are not hidden?
+# 2. Suppose that all chosen tokens were left unchanged. What would the network learn?
+# 3. Why does one in ten become **another** token? What would be lost if one in five were left unchanged instead?
+#
+# ### BEGIN SOLUTION
+# **Rubric (4 points)**
+#
+# - 2 points: `[MASK]` never occurs in fine-tuning, so the network would be used on inputs unlike all that it was trained on;
+#   and it would only ever have to compute something useful at `[MASK]`: the vectors of ordinary words need not say anything
+#   about the word or its surroundings. One point for each half.
+# - 1 point: to copy its input: the token that it is to name stands there. Nothing would be learnt from the context.
+# - 1 point: with another token in some places no position can be trusted, so the network has to keep, for every word, a guess
+#   from its surroundings too. If the rest were always unchanged, a token that is not `[MASK]` could simply be copied. (That
+#   only 1.5 % of all tokens are exchanged, so that the text stays readable, is a fine addition.)
+# ### END SOLUTION
+
+# %% [markdown]
+# ### `next_sentence_pairs`
+#
+# The second game: two parts, and the question whether the second one follows the first in the text. Half of the pairs do; in
+# the other half the second comes from another document. This function only draws numbers of sentences; the texts are looked up
+# later.
+#
+# `next_sentence_pairs(documents, first, coin, other) -> (a, b, labels)`
+#
+# - `documents (N,)` int64, never falling: the number of the document that each of `N` sentences belongs to; at least two
+#   documents, and one of two sentences or more
+# - `first`, `coin`, `other`, each `(M,)`: numbers drawn evenly from [0, 1), one of each for every pair
+# - `a (M,)` int64: let `S` be the sentences that have a next one in their **own** document, in their order. `a` is the `k`-th of
+#   them, with `k` = `first` times the size of `S`, rounded down, counted from 0
+# - where `coin` is below 0.5, `b` is the sentence after `a`; elsewhere `b` is the `k`-th of the sentences of all **other**
+#   documents, in their order, with `k` = `other` times their number, rounded down
+# - `labels (M,)` int64: 0 where `b` follows `a`, 1 where it does not (as in BERT)
+#
+# difficulty 3 of 5 · 30 min
+
+
+# %% exercise="next_sentence_pairs"
+def next_sentence_pairs(documents: Tensor, first: Tensor, coin: Tensor, other: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Pairs of sentences, half of them neighbours (Devlin et al. 2018, section 3.1).
+
+    documents (N,) int64, never falling: the document of each sentence. first, coin, other (M,) in [0, 1). Returns the
+    sentences' numbers a and b (M,) and labels (M,), all int64: 0 where b comes right after a in the same document, 1 where b
+    is from another document.
+    """
+    ### BEGIN SOLUTION
+    followed = (documents[:-1] == documents[1:]).nonzero().squeeze(1)  # sentences with a next one
+    a = followed[(first * len(followed)).long()]
+    start = torch.searchsorted(documents, documents[a])  # where the document of a begins
+    size = torch.searchsorted(documents, documents[a], right=True) - start
+    k = (other * (len(documents) - size)).long()
+    elsewhere = torch.where(k < start, k, k + size)  # steps over the document of a
+    follows = coin < 0.5
+    b = torch.where(follows, a + 1, elsewhere)
+    return a, b, (~follows).long()
+    ### END SOLUTION
+
+
+# %% [markdown]
+# <details><summary>Hint 1</summary>
+#
+# A sentence has a next one if the document of the sentence behind it is the same: compare `documents[:-1]` with
+# `documents[1:]`. `nonzero` tells where that is True.
+#
+# </details>
+#
+# <details><summary>Hint 2</summary>
+#
+# A document's sentences stand together, since `documents` never falls. Numbers below its first sentence stay as they are;
+# those from there on have to step over as many as it has.
+#
+# </details>
+#
+# <details><summary>Hint 3</summary>
+#
+# `torch.searchsorted(documents, values)` is the first place where each value stands, with `right=True` the place behind its
+# last. A loop over the pairs is right too.
+#
+# </details>
+
+# %% check="next_sentence_pairs"
+check("next_sentence_pairs")
+
+# %% [markdown]
+# Eight documents of unequal length, and 6,000 pairs of their sentences, each a dot.
+#
+# **Predict.** Where in the picture are the pairs that follow each other? Which regions stay empty? And is every sentence
+# equally often the second of a false pair?
+
+# %% look="next_sentence_pairs"
+sizes = torch.tensor([12, 3, 20, 1, 8, 30, 5, 16])
+documents = torch.arange(len(sizes)).repeat_interleave(sizes)
+a, b, labels = next_sentence_pairs(documents, *torch.rand(3, 6000, generator=torch.Generator().manual_seed(6)))
+fig, ax = plt.subplots(figsize=(6, 5.4), layout="constrained")
+for label, colour, name in ((1, plots.COLOURS[1], "from another document"), (0, plots.COLOURS[0], "the next sentence")):
+    ax.plot(a[labels == label], b[labels == label], ".", color=colour, markersize=3, label=name)
+for border in sizes.cumsum(0)[:-1].tolist():
+    ax.axhline(border - 0.5, color="0.75", linewidth=0.7)
+    ax.axvline(border - 0.5, color="0.75", linewidth=0.7)
+share = (labels == 0).double().mean()
+crossing = (documents[a] != documents[b])[labels == 0].sum()
+accidental = (b == a + 1)[labels == 1].sum()
+ax.set(
+    xlabel="first sentence, a", ylabel="second sentence, b", title=f"{share:.1%} follow; lines are documents' borders"
+)
+fig.legend(loc="outside lower center", ncols=2, frameon=False, markerscale=4)
+plt.show()
+print(
+    f"pairs across a border that are called true: {crossing}; false pairs that are neighbours by accident: {accidental}"
+)
+
+# %% [markdown]
+# ## 3. A stack of encoders
+#
+# BERT is the left half of last week's transformer: every position sees every other one. What is new lies at its two ends, in
+# what it reads and in what is asked of it.
+
+# %% [markdown]
+# **Given: attention and the parts of a layer.** `SelfAttention` is week 3's many-headed attention on PyTorch's fused kernel.
+# `BertLayer` holds what one layer needs and has no `forward`: what is done with these parts is for you to write.
+
+
+# %%
+class SelfAttention(nn.Module):
+    """Attention with several heads of a sequence to itself (Vaswani et al. 2017, section 3.2.2)."""
+
+    def __init__(self, d_model: int, num_heads: int):
+        super().__init__()
+        self.num_heads = num_heads
+        self.query = nn.Linear(d_model, d_model)
+        self.key = nn.Linear(d_model, d_model)
+        self.value = nn.Linear(d_model, d_model)
+        self.output = nn.Linear(d_model, d_model)
+
+    def forward(self, x: Tensor, mask: Tensor) -> Tensor:
+        """x (B, T, D); mask boolean, True where attention is allowed, broadcastable to (B, T, T). Returns (B, T, D)."""
+        projected = (linear(x) for linear in (self.query, self.key, self.value))
+        q, k, v = (y.unflatten(-1, (self.num_heads, -1)).transpose(1, 2) for y in projected)  # (B, H, T, K)
+        found = F.scaled_dot_product_attention(q, k, v, attn_mask=mask.unsqueeze(-3))
+        return self.output(found.transpose(1, 2).flatten(-2))
+
+
+class BertLayer(nn.Module):
+    """The parts of one layer: attention with the norm that follows it, and two linear layers with theirs."""
+
+    def __init__(self, d_model: int, num_heads: int, d_ff: int):
+        super().__init__()
+        self.attention = SelfAttention(d_model, num_heads)
+        self.norm1 = nn.LayerNorm(d_model, eps=1e-12)
+        self.linear1 = nn.Linear(d_model, d_ff)
+        self.linear2 = nn.Linear(d_ff, d_model)
+        self.norm2 = nn.LayerNorm(d_model, eps=1e-12)
+
+
+# %% [markdown]
+# ### `BertEmbeddings.forward`
+#
+# What goes into the first layer is a sum of three vectors: what the token is, where it stands, and to which part it belongs. All
+# three are learnt. `__init__` is given, with the names that Hugging Face's BERT has.
+#
+# `BertEmbeddings.forward(tokens, segments) -> x`
+#
+# - `tokens (B, T)` and `segments (B, T)`, int64; segments are 0 or 1; `T` is at most the number of positions
+# - the sum of `self.word_embeddings` of the token, `self.position_embeddings` of its place, counted from 0, and
+#   `self.token_type_embeddings` of its segment
+# - the sum goes through `self.LayerNorm`, and then through `self.dropout`
+# - `x (B, T, D)`
+#
+# difficulty 1 of 5 · 15 min
+
+
+# %% exercise="BertEmbeddings.forward"
+class BertEmbeddings(nn.Module):
+    """Word, position and segment, added up (Devlin et al. 2018, figure 2); parameters as in Hugging Face's BERT."""
+
+    def __init__(self, vocab_size: int, num_positions: int, d_model: int, dropout: float = 0.1):
+        super().__init__()
+        self.word_embeddings = nn.Embedding(vocab_size, d_model, padding_idx=PAD)
+        self.position_embeddings = nn.Embedding(num_positions, d_model)
+        self.token_type_embeddings = nn.Embedding(2, d_model)
+        self.LayerNorm = nn.LayerNorm(d_model, eps=1e-12)
+        self.dropout = nn.Dropout(dropout)
+
+    def forward(self, tokens: Tensor, segments: Tensor) -> Tensor:
+        """tokens (B, T) and segments (B, T) int64. Returns (B, T, D)."""
+        ### BEGIN SOLUTION
+        positions = torch.arange(tokens.size(1), device=tokens.device)
+        x = self.word_embeddings(tokens) + self.position_embeddings(positions) + self.token_type_embeddings(segments)
+        return self.dropout(self.LayerNorm(x))
+        ### END SOLUTION
+
+
+# %% [markdown]
+# <details><summary>Hint 1</summary>
+#
+# The positions are the same for every row: `(T,)` numbers give `(T, D)` vectors, which are added to each row by themselves.
+#
+# </details>
+#
+# <details><summary>Hint 2</summary>
+#
+# Make the positions on the device of the tokens.
+#
+# </details>
+
+# %% check="BertEmbeddings.forward"
+check("BertEmbeddings.forward")
+
+# %% [markdown]
+# Embeddings that have learnt nothing yet, for the pair "the law is the law" and "the end": how alike are any two of their
+# vectors?
+#
+# **Predict.** Words stand twice and three times here. Will their vectors be equal, alike, or unlike? Which other entries will
+# be larger than 0?
+
+# %% look="BertEmbeddings.forward"
+torch.manual_seed(7)
+embeddings = BertEmbeddings(len(vocab), 64, 256).eval()
+one, two = (wordpiece_encode(split_words(text), vocab) for text in ("the law is the law", "the end"))
+tokens, segments, mask = pack_pair(one, two, len(one) + len(two) + 3)
+with torch.no_grad():
+    x = F.normalize(embeddings(tokens.unsqueeze(0), segments.unsqueeze(0))[0], dim=-1)
+labels = [pieces_of[token] for token in tokens]
+ax = plots.attention_map(x @ x.T, labels, labels, title="Cosine of each two vectors")
+ax.figure.colorbar(ax.images[0], ax=ax)
+plt.show()
+
+# %% [markdown]
+# ### `BertModel.forward`
+#
+# The whole network: embeddings, a stack of layers, and a pooler, which gives one vector for the whole row. The norm comes
+# **after** each half of a layer, as in 2017.
+#
+# $$x \leftarrow \operatorname{norm}_1\big(x + \operatorname{attention}(x)\big) \qquad
+# x \leftarrow \operatorname{norm}_2\big(x + W_2 \operatorname{GELU}(W_1 x + b_1) + b_2\big)$$
+#
+# GELU is $x\,\Phi(x)$, where $\Phi$ is the distribution function of the normal distribution, so that
+# $\Phi(x) = \tfrac12\big(1 + \operatorname{erf}(x/\sqrt2)\big)$. There is a cheaper formula with a tanh, which comes close to it
+# and is not meant here.
+#
+# `BertModel.forward(tokens, segments, mask) -> (hidden, pooled)`
+#
+# - `tokens` and `segments`, `(B, T)` int64; `mask (B, T)` boolean, True at real tokens: no position attends to padding
+# - `x` begins as `self.embeddings(tokens, segments)` and goes through each of `self.layers`, whose parts are `attention`,
+#   `norm1`, `linear1`, `linear2`, `norm2`
+# - what is added to `x` in the two halves of a layer goes through `self.dropout` first
+# - `hidden (B, T, D)`: `x` after the last layer; `pooled (B, D)`: the tanh of `self.pooler` of the **first** position of `hidden`
+#
+# difficulty 4 of 5 · 45 min
+
+
+# %% exercise="BertModel.forward"
+class BertModel(nn.Module):
+    """Embeddings, a stack of encoders with the norm behind, and a pooler (Devlin et al. 2018, section 3)."""
+
+    def __init__(
+        self,
+        vocab_size: int,
+        num_positions: int,
+        d_model: int,
+        num_heads: int,
+        num_layers: int,
+        d_ff: int,
+        dropout: float = 0.1,
+    ):
+        super().__init__()
+        self.embeddings = BertEmbeddings(vocab_size, num_positions, d_model, dropout)
+        self.layers = nn.ModuleList(BertLayer(d_model, num_heads, d_ff) for _ in range(num_layers))
+        self.pooler = nn.Linear(d_model, d_model)
+        self.dropout = nn.Dropout(dropout)
+
+    def forward(self, tokens: Tensor, segments: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
+        """tokens and segments (B, T) int64; mask (B, T) boolean, True at real tokens.
+
+        Returns hidden (B, T, D) and pooled (B, D), made of the first position.
+        """
+        ### BEGIN SOLUTION
+        x = self.embeddings(tokens, segments)
+        allowed = mask.unsqueeze(1)  # (B, 1, T): the same keys for every query
+        for layer in self.layers:
+            x = layer.norm1(x + self.dropout(layer.attention(x, allowed)))
+            inner = F.gelu(layer.linear1(x))  # the exact one, by erf
+            x = layer.norm2(x + self.dropout(layer.linear2(inner)))
+        pooled = torch.tanh(self.pooler(x[:, 0]))
+        return x, pooled
+        ### END SOLUTION
+
+
+# %% [markdown]
+# <details><summary>Hint 1</summary>
+#
+# The mask says which **keys** are real. Attention wants `(B, T, T)`, queries before keys, or something that broadcasts to it:
+# which axis is missing in `(B, T)`?
+#
+# </details>
+#
+# <details><summary>Hint 2</summary>
+#
+# The second half of a layer adds to what the first half gave, not to what the layer was given.
+#
+# </details>
+#
+# <details><summary>Hint 3</summary>
+#
+# `F.gelu` is the exact GELU, unless it is asked for `approximate="tanh"`.
+#
+# </details>
+
+# %% check="BertModel.forward"
+check("BertModel.forward")
+
+# %% [markdown]
+# Who hears of whom? An untrained network reads two parts, 11 tokens and 3 of padding. One token after the other is exchanged
+# for another word, and the picture shows how far each position's vector moves.
+#
+# **Predict.** What would this picture look like for week 3's causal model? What does it look like here, and at the padding?
+
+# %% look="BertModel.forward"
+torch.manual_seed(8)
+model = BertModel(len(vocab), 64, 64, num_heads=4, num_layers=2, d_ff=256).eval()
+tokens, segments, mask = (row.unsqueeze(0) for row in pack_pair(one, two, 14))
+T = tokens.size(1)
+with torch.no_grad():
+    before, _ = model(tokens, segments, mask)
+    changed = tokens.repeat(T, 1)
+    changed[range(T), range(T)] = vocab["congress"]
+    after, _ = model(changed, segments.repeat(T, 1), mask.repeat(T, 1))
+moved = (after - before).norm(dim=-1)  # (T, T): exchanged, looked at
+most = moved[~torch.eye(T, dtype=torch.bool)].max()
+labels = [pieces_of[token] for token in tokens[0]]
+ax = plots.attention_map(moved / most, labels, labels, title="How far a vector moves (1: the most off the diagonal)")
+ax.set(ylabel="exchanged", xlabel="looked at")
+ax.figure.colorbar(ax.images[0], ax=ax)
+plt.show()
+
+# %% [markdown]
+# ## 4. What to minimise
+#
+# Two heads stand on the stack. One names hidden words: a linear layer, GELU, a norm, and then a product with **the word
+# embeddings themselves**, so that a word that is read and a word that is guessed share one vector. The other decides from the
+# pooled vector whether the second part follows.
+
+# %% [markdown]
+# **Given: the parts of both heads.** The output layer for words has a bias of its own and no weight: its weight is the table
+# of word embeddings.
+
+
+# %%
+class PretrainingHeads(nn.Module):
+    """What the two games need besides the network itself."""
+
+    def __init__(self, d_model: int, vocab_size: int):
+        super().__init__()
+        self.dense = nn.Linear(d_model, d_model)
+        self.norm = nn.LayerNorm(d_model, eps=1e-12)
+        self.bias = nn.Parameter(torch.zeros(vocab_size))
+        self.next_sentence = nn.Linear(d_model, 2)
+
+
+# %% [markdown]
+# ### `pretraining_loss`
+#
+# The loss of both games. It is also where well-known code went wrong: one course multiplied a mean that was already a single
+# number by its mask, and lost the next-sentence label 0 on the way.
+#
+# `pretraining_loss(heads, word_embeddings, hidden, pooled, labels, next_labels) -> (loss, word_logits, next_logits)`
+#
+# - `hidden (B, T, D)` and `pooled (B, D)`: what `BertModel` returns; `word_embeddings (V, D)`: its table of words
+# - `labels (B, T)` int64: the right word where one is to be guessed, `IGNORE` elsewhere. `M` is the number of those to be
+#   guessed; they are taken row by row, as one reads. The label 0 is a word like any other
+# - `word_logits (M, V)`, at these positions alone: `heads.dense`, exact GELU, `heads.norm`, the product with every word's
+#   vector, plus `heads.bias`
+# - `next_labels (B,)` int64: 0 where the second part follows, 1 where it does not; `next_logits (B, 2)`:
+#   `heads.next_sentence` of `pooled`
+# - `loss`, a single number: the mean cross-entropy (in nats) over the `M` words plus the mean cross-entropy over the `B` pairs.
+#   Where no word is to be guessed, the first of the two is 0; where `next_labels` is `None`, the second is
+#
+# difficulty 4 of 5 · 40 min
+
+
+# %% exercise="pretraining_loss"
+def pretraining_loss(
+    heads: nn.Module,
+    word_embeddings: Tensor,
+    hidden: Tensor,
+    pooled: Tensor,
+    labels: Tensor,
+    next_labels: Tensor | None,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """The loss of hidden words and next sentences (Devlin et al. 2018, appendix A.2), in nats.
+
+    heads: dense, norm, bias (V,), next_sentence; word_embeddings (V, D); hidden (B, T, D); pooled (B, D); labels (B, T) int64,
+    IGNORE where nothing is asked; next_labels (B,) int64, 0 where the second part follows, or None. Returns the sum of both
+    means, word_logits (M, V) where something is asked, and next_logits (B, 2).
+    """
+    ### BEGIN SOLUTION
+    chosen = labels != IGNORE
+    x = heads.norm(F.gelu(heads.dense(hidden[chosen])))  # (M, D)
+    word_logits = F.linear(x, word_embeddings, heads.bias)
+    next_logits = heads.next_sentence(pooled)
+    asked = chosen.sum().clamp(min=1)  # a mean over no word is 0, not 0 / 0
+    loss = F.cross_entropy(word_logits, labels[chosen], reduction="sum") / asked
+    if next_labels is not None:
+        loss = loss + F.cross_entropy(next_logits, next_labels)
+    return loss, word_logits, next_logits
+    ### END SOLUTION
+
+
+# %% [markdown]
+# <details><summary>Hint 1</summary>
+#
+# `hidden[chosen]`, with a boolean `chosen (B, T)`, is `(M, D)`: the chosen positions, row by row. Everything after that has only
+# `M` rows to do, a seventh of them all.
+#
+# </details>
+#
+# <details><summary>Hint 2</summary>
+#
+# The product with every word's vector is `F.linear(x, word_embeddings, heads.bias)`.
+#
+# </details>
+#
+# <details><summary>Hint 3</summary>
+#
+# The mean over no rows is NaN. A sum divided by a number that is at least 1 is not.
+#
+# </details>
+
+# %% check="pretraining_loss"
+check("pretraining_loss")
+
+# %% [markdown]
+# **Given: both together, and weights from elsewhere.** `Bert` is the network with its heads. `load_hf` fills one of yours with
+# the weights of Hugging Face's `BertModel` or `BertForPreTraining`; the table says which name becomes which. Anything that is
+# called BERT and has this architecture can be loaded.
+
+# %%
+HF_NAMES = (  # theirs and ours, replaced in this order
+    ("encoder.layer.", "layers."),
+    ("attention.self.", "attention."),
+    ("attention.output.dense", "attention.output"),
+    ("attention.output.LayerNorm", "norm1"),
+    ("intermediate.dense", "linear1"),
+    ("output.dense", "linear2"),
+    ("output.LayerNorm", "norm2"),
+    ("pooler.dense", "pooler"),
+    ("cls.predictions.transform.dense", "heads.dense"),
+    ("cls.predictions.transform.LayerNorm", "heads.norm"),
+    ("cls.predictions.bias", "heads.bias"),
+    ("cls.seq_relationship", "heads.next_sentence"),
+)
+
+
+def load_hf(model: nn.Module, state: dict[str, Tensor]) -> nn.Module:
+    """Loads the state of Hugging Face's BertModel into a `BertModel`, or that of its BertForPreTraining into a `Bert`.
+
+    Raises RuntimeError, naming them, where names or shapes do not fit.
+    """
+    renamed = {}
+    for name, value in state.items():
+        if not name.startswith("cls.predictions.decoder"):  # the word embeddings and the bias once more
+            for theirs, ours in HF_NAMES:
+                name = name.replace(theirs, ours)
+            renamed[name] = value
+    model.load_state_dict(renamed)
+    return model
+
+
+class Bert(nn.Module):
+    """The network and both heads; what it is called with and returns is what `pretraining_loss` says."""
+
+    def __init__(
+        self,
+        vocab_size: int,
+        num_positions: int,
+        d_model: int,
+        num_heads: int,
+        num_layers: int,
+        d_ff: int,
+        dropout: float,
+    ):
+        super().__init__()
+        self.bert = BertModel(vocab_size, num_positions, d_model, num_heads, num_layers, d_ff, dropout)
+        self.heads = PretrainingHeads(d_model, vocab_size)
+        self.apply(self._init)
+
+    @staticmethod
+    def _init(module: nn.Module) -> None:
+        """Normal weights with a deviation of 0.02, biases 0, as in BERT."""
+        if isinstance(module, nn.Linear | nn.Embedding):
+            nn.init.normal_(module.weight, std=0.02)
+        if isinstance(module, nn.Linear):
+            nn.init.zeros_(module.bias)
+
+    def forward(
+        self, tokens: Tensor, segments: Tensor, mask: Tensor, labels: Tensor, next_labels: Tensor | None
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Returns loss, word_logits (M, V) and next_logits (B, 2)."""
+        hidden, pooled = self.bert(tokens, segments, mask)
+        words = self.bert.embeddings.word_embeddings.weight
+        return pretraining_loss(self.heads, words, hidden, pooled, labels, next_labels)
+
+
+# %% [markdown]
+# A test that every loss and every network should pass before it is trained in earnest: does it start where a network that knows
+# nothing must be, and can it learn sixteen pairs by heart?
+#
+# **Predict.** What is the loss of a network that holds all 4,000 pieces, and both answers, for equally likely? After how many
+# updates will it know the sixteen?
+
+# %% look="pretraining_loss"
+torch.manual_seed(9)
+rng = torch.Generator().manual_seed(9)
+sentences = [wordpiece_encode(split_words(s), vocab) for s in re.split(r"(?<=[.!?])\s+", unseen)[:40]]
+a, b, next_labels = next_sentence_pairs(torch.arange(40) // 8, *torch.rand(3, 16, generator=rng))
+packed = [pack_pair(sentences[i], sentences[j], 64) for i, j in zip(a.tolist(), b.tolist(), strict=True)]
+tokens, segments, mask = (torch.stack(rows) for rows in zip(*packed, strict=True))
+masked, labels = mask_tokens(
+    tokens,
+    *torch.rand(2, *tokens.shape, generator=rng),
+    torch.randint(NUM_SPECIAL, len(vocab), tokens.shape, generator=rng),
+)
+model = Bert(len(vocab), 64, 64, num_heads=4, num_layers=2, d_ff=256, dropout=0.0)
+optimizer = torch.optim.Adam(model.parameters(), lr=2e-3)
+losses, shares = [], []
+for _ in range(120):
+    loss, word_logits, next_logits = model(masked, segments, mask, labels, next_labels)
+    losses.append(loss.item())
+    right = word_logits.argmax(dim=1) == labels[labels != IGNORE]
+    shares.append((right.double().mean().item(), (next_logits.argmax(dim=1) == next_labels).double().mean().item()))
+    optimizer.zero_grad()
+    loss.backward()
+    optimizer.step()
+fig, (left, right) = plt.subplots(1, 2, figsize=(10, 3), layout="constrained")
+left.plot(losses)
+left.axhline(math.log(len(vocab)) + math.log(2), color="0.4", linestyle=":")
+left.annotate(
+    "knows nothing: log V + log 2", (60, math.log(len(vocab)) + math.log(2)), (0, -12), textcoords="offset points"
+)
+left.set(xlabel="update", ylabel="loss (nats)", ylim=(0, None))
+right.plot([word for word, _ in shares], label=f"{len(word_logits)} hidden words")
+right.plot([pair for _, pair in shares], "--", label="16 pairs")
+right.set(xlabel="update", ylabel="share that is right", ylim=(0, 1.05))
+right.legend(frameon=False)
+plt.show()
+
+# %% [markdown] written="why_hide_words" points=4
+# ### Why hide words at all?
+#
+# *4 points · 10 min · answer in a few sentences*
+#
+# 1. Week 3's character model predicted each character from those before it, at all positions at once. Why can a network in which
+#    every position sees every other one not be trained to predict each word from all words, with nothing hidden? Think of two
+#    layers.
+# 2. What does hiding cost? Compare how many words a batch gives an answer for, here and in a model that reads from left to right.
+# 3. Could your BERT write a sentence, word by word, as a model does that reads from left to right? What would you have to do,
+#    and what would be wrong with the result?
+#
+# ### BEGIN SOLUTION
+# **Rubric (4 points)**
+#
+# - 2 points: a position would see the word that it is to predict: at the first layer its own input (which could be forbidden),
+#   but at the second layer also through every other position, whose vector has taken it in at the first. So the word leaks
+#   into its own prediction and nothing but copying is learnt. One point for "it sees itself" without the way through the others.
+# - 1 point: only the 15 % chosen give a loss, against every position of a left-to-right model, so that a pass over the text
+#   teaches less, and more passes are needed; in exchange each guess has both sides to go by.
+# - 1 point: one can append `[MASK]` and let it guess, or fill masks in some order, again and again; but it was never trained to
+#   guess with nothing at all on the right, and guesses for several masks at once do not know of each other, so they need not fit
+#   together; and each word costs a whole pass. One sound reason suffices.
+# ### END SOLUTION
+
+# %% [markdown]
+# ## 5. Answers that are spans
+#
+# In SQuAD a question is answered by a piece of a given text. BERT reads `[CLS] question [SEP] text [SEP]`, and a linear layer
+# gives each position two numbers: how well it would do as the first token of the answer, and as the last. What remains is to
+# choose, and to score.
+
+# %% [markdown]
+# ### `best_span`
+#
+# The best start and the best end need not go together: the end may come before the start, or a hundred words after it, or both
+# may lie in the question. Of the spans that are legal, take the one whose two numbers have the largest sum.
+#
+# `best_span(start_logits, end_logits, allowed, max_length) -> (starts, ends)`
+#
+# - `start_logits` and `end_logits`, `(B, T)`; `allowed (B, T)` boolean: True where an answer's tokens may lie, in each row at
+#   least once
+# - a span goes from its first token to its last, both counted. It is legal if both are allowed, the last does not come before the
+#   first, and it has at most `max_length` tokens (at least 1)
+# - `starts (B,)` and `ends (B,)` int64: first and last token of the legal span with the largest `start_logits[start] +
+#   end_logits[end]`; of several equally good ones that which starts first, and of these that which ends first
+#
+# difficulty 3 of 5 · 25 min
+
+
+# %% exercise="best_span"
+def best_span(start_logits: Tensor, end_logits: Tensor, allowed: Tensor, max_length: int) -> tuple[Tensor, Tensor]:
+    """The legal span with the largest sum of its two logits (Devlin et al. 2018, section 4.2).
+
+    start_logits, end_logits (B, T); allowed (B, T) boolean. Legal: both ends allowed, start <= end, at most max_length tokens.
+    Ties go to the earliest start, then to the earliest end. Returns starts and ends (B,) int64, both inclusive.
+    """
+    ### BEGIN SOLUTION
+    T = start_logits.size(1)
+    scores = start_logits.unsqueeze(2) + end_logits.unsqueeze(1)  # (B, T, T): start, end
+    everything = torch.ones(T, T, dtype=torch.bool, device=scores.device)
+    legal = everything.triu() & everything.tril(max_length - 1)
+    legal = legal & allowed.unsqueeze(2) & allowed.unsqueeze(1)
+    best = scores.masked_fill(~legal, -math.inf).flatten(1).argmax(dim=1)  # the first of several
+    return best // T, best % T
+    ### END SOLUTION
+
+
+# %% [markdown]
+# <details><summary>Hint 1</summary>
+#
+# All sums at once: a column of starts plus a row of ends is a table `(B, T, T)`.
+#
+# </details>
+#
+# <details><summary>Hint 2</summary>
+#
+# Legal are the entries on the diagonal and on some of those above it: `triu` keeps what is on and above it, `tril(n)` what is at
+# most `n` above it. For one token, `n` is 0.
+#
+# </details>
+#
+# <details><summary>Hint 3</summary>
+#
+# `argmax` of the flattened table is `start * T + end`, and it takes the first of equal ones.
+#
+# </details>
+
+# %% check="best_span"
+check("best_span")
+
+# %% [markdown]
+# A question and a text like those of the World Factbook, with made-up logits: four places are likely starts, three are likely
+# ends, and there is some noise.
+#
+# **Predict.** Which part of the table of all spans is legal? Where do the best start and the best end lie, each by itself?
+
+# %% look="best_span"
+question, text = "What is the capital?", "government type: republic; capital: name: Tirana; time difference: UTC+1"
+one, two = (wordpiece_encode(split_words(part), vocab) for part in (question, text))
+tokens, segments, mask = pack_pair(one, two, len(one) + len(two) + 3)
+allowed = (segments == 1) & (tokens != SEP)
+T, rng = len(tokens), torch.Generator().manual_seed(10)
+start, end = 0.6 * torch.randn(2, T, generator=rng)
+name = wordpiece_encode(["tirana"], vocab)
+at = next(t for t in range(T) if tokens[t : t + len(name)].tolist() == name)
+start[[1, at - 9, at, T - 4]] += torch.tensor([6.0, 2.5, 4.0, 3.5])
+end[[at - 6, at + len(name) - 1, T - 3]] += torch.tensor([5.0, 4.0, 2.5])
+longest = 8
+[s], [e] = (found.tolist() for found in best_span(start[None], end[None], allowed[None], longest))
+scores = start[:, None] + end[None, :]
+inside = torch.arange(T)[None, :] - torch.arange(T)[:, None]
+legal = (inside >= 0) & (inside < longest) & allowed[:, None] & allowed[None, :]
+fig, ax = plt.subplots(figsize=(8.4, 7), layout="constrained")
+ax.imshow(scores, cmap="Greys", alpha=0.35)
+image = ax.imshow(torch.where(legal, scores, math.nan), cmap="viridis")
+ax.plot(e, s, "s", markersize=13, fillstyle="none", color=plots.COLOURS[3], markeredgewidth=2, label="best legal span")
+ax.plot(end.argmax(), start.argmax(), "x", color=plots.COLOURS[3], markersize=9, label="best start, best end")
+labels = [pieces_of[token] for token in tokens]
+ax.set_xticks(range(T), labels, rotation=90, fontsize=8)
+ax.set_yticks(range(T), labels, fontsize=8)
+ax.set(xlabel="end", ylabel="start", title="Sum of both logits; legal spans in colour")
+ax.legend(loc="lower left")
+fig.colorbar(image, ax=ax, shrink=0.7)
+plt.show()
+print("answer:", *labels[s : e + 1])
+
+# %% [markdown]
+# ### `squad_scores`
+#
+# An answer may be right in other words, so SQuAD has two scores: **exact match**, and **F1**, which gives something for a part of
+# the words. Before either, both texts are normalised, so that a capital letter, a comma or an article costs nothing. There may be
+# several right answers; each score is the best over them.
+#
+# `squad_scores(prediction, answers) -> (exact_match, f1)`
+#
+# - `prediction`: a string; `answers`: a list of at least one string
+# - to normalise, in this order: small letters; all characters of `string.punctuation` taken out (nothing comes in their place);
+#   the words `a`, `an` and `the` taken out; what remains is a list of words, cut at white space
+# - `exact_match`: 1.0 where the words of the prediction are those of the answer in the same order, else 0.0
+# - `f1`: with `n` words in common, each counted as often as it stands in **both**, precision `p` is `n` over the words of the
+#   prediction, recall `r` is `n` over those of the answer, and F1 is `2 p r / (p + r)`; 0.0 where nothing is in common. Where one
+#   of the two has no words left, F1 is 1.0 if the other has none either, else 0.0
+# - both are numbers from 0 to 1, and each by itself the largest over the answers
+#
+# difficulty 2 of 5 · 20 min
+
+
+# %% exercise="squad_scores"
+def squad_scores(prediction: str, answers: list[str]) -> tuple[float, float]:
+    """Exact match and F1 of a predicted answer (Rajpurkar et al. 2016, section 6.1), each the best over the right answers.
+
+    Both texts are normalised first: small letters, no punctuation, no articles, white space. Where one of two texts has no
+    words, F1 is 1.0 if neither has (as in SQuAD 2.0).
+    """
+
+    ### BEGIN SOLUTION
+    def normalised(text: str) -> list[str]:
+        text = text.lower()
+        text = "".join(char for char in text if char not in string.punctuation)
+        text = re.sub(r"\b(a|an|the)\b", " ", text)
+        return text.split()
+
+    def f1(guess: list[str], truth: list[str]) -> float:
+        if not guess or not truth:
+            return float(guess == truth)
+        common = (Counter(guess) & Counter(truth)).total()
+        precision, recall = common / len(guess), common / len(truth)
+        return 2 * precision * recall / (precision + recall) if common else 0.0
+
+    guess, truths = normalised(prediction), [normalised(answer) for answer in answers]
+    return max(float(guess == truth) for truth in truths), max(f1(guess, truth) for truth in truths)
+    ### END SOLUTION
+
+
+# %% [markdown]
+# <details><summary>Hint 1</summary>
+#
+# Write a small function that normalises a text to a list of words, and one that scores two lists.
+#
+# </details>
+#
+# <details><summary>Hint 2</summary>
+#
+# `Counter(x) & Counter(y)` keeps each word as often as it stands in both; `.total()` is how many that are.
+#
+# </details>
+#
+# <details><summary>Hint 3</summary>
+#
+# Take articles out as whole words: `theatre` has one in it that should stay. Try `"U.S.A."`: what comes first, punctuation or
+# articles?
+#
+# </details>
+
+# %% check="squad_scores"
+check("squad_scores")
+
+# %% [markdown]
+# **Predict** both scores of each line before you run the cell.
+
+# %% look="squad_scores"
+truth = ["the city of New York", "New York City"]
+for guess in (
+    "New York City.",
+    "new york",
+    "The City of New York, U.S.A.",
+    "York New City",
+    "New New New York",
+    "the",
+    "Newark",
+):
+    exact_match, f1 = squad_scores(guess, truth)
+    print(f"{guess:32} exact match {exact_match:.0f}   F1 {f1:.3f}  {'█' * round(20 * f1)}")
+
+# %% [markdown]
+# ## 6. Choosing among several
+#
+# The same network can choose: of four sentences, which goes on? Each choice makes a row of its own with the text before it, each
+# row gets one number, and a softmax over the four numbers decides.
+
+# %% [markdown]
+# ### `MultipleChoice.forward` (stretch)
+#
+# One example is `C` rows; the network wants plain rows. So `(B, C, T)` becomes `(B C, T)` on the way in, and the scores `(B C)`
+# become `(B, C)` on the way out.
+#
+# `MultipleChoice.forward(tokens, segments, mask) -> logits`
+#
+# - `tokens`, `segments` (int64) and `mask` (boolean), each `(B, C, T)`
+# - each row goes through `self.bert`, which returns `(hidden, pooled)` as `BertModel` does; its pooled vector goes through
+#   `self.dropout` and `self.score`
+# - `logits (B, C)`: one number for each choice; the softmax is left to the loss
+#
+# difficulty 2 of 5 · 20 min
+
+
+# %% exercise="MultipleChoice.forward"
+class MultipleChoice(nn.Module):
+    """One number for each choice, from its pooled vector (Devlin et al. 2018, section 4.4)."""
+
+    def __init__(self, bert: nn.Module, d_model: int, dropout: float = 0.1):
+        super().__init__()
+        self.bert = bert
+        self.dropout = nn.Dropout(dropout)
+        self.score = nn.Linear(d_model, 1)
+
+    def forward(self, tokens: Tensor, segments: Tensor, mask: Tensor) -> Tensor:
+        """tokens, segments (int64) and mask (boolean), each (B, C, T). Returns logits (B, C)."""
+        ### BEGIN SOLUTION
+        _, pooled = self.bert(tokens.flatten(0, 1), segments.flatten(0, 1), mask.flatten(0, 1))  # (B C, D)
+        scores = self.score(self.dropout(pooled)).squeeze(-1)  # (B C,)
+        return scores.unflatten(0, tokens.shape[:2])
+        ### END SOLUTION
+
+
+# %% [markdown]
+# <details><summary>Hint 1</summary>
+#
+# `x.flatten(0, 1)` puts the first two axes together; `unflatten(0, (B, C))` takes them apart again.
+#
+# </details>
+
+# %% check="MultipleChoice.forward"
+check("MultipleChoice.forward")
+
+# %% [markdown]
+# An untrained network scores four sentences that might go on, in two orders.
+#
+# **Predict.** Does it matter in which place a choice stands?
+
+# %% look="MultipleChoice.forward"
+torch.manual_seed(11)
+chooser = MultipleChoice(BertModel(len(vocab), 64, 64, num_heads=4, num_layers=2, d_ff=256), 64).eval()
+begin = wordpiece_encode(split_words("The state of the Union is strong."), vocab)
+endings = ["We thank the Congress.", "It rains.", "Taxes were paid in gold.", "Our people are at work."]
+order = [2, 0, 3, 1]
+fig, axes = plt.subplots(1, 2, figsize=(10, 2.4), sharex=True, layout="constrained")
+for ax, some in zip(axes, (range(4), order), strict=True):
+    packed = [pack_pair(begin, wordpiece_encode(split_words(endings[i]), vocab), 32) for i in some]
+    with torch.no_grad():
+        logits = chooser(*(torch.stack(rows).unsqueeze(0) for rows in zip(*packed, strict=True)))
+    ax.barh([endings[i] for i in some], logits[0], color=[plots.COLOURS[i] for i in some])
+    ax.invert_yaxis()
+    ax.set(xlabel="logit")
+    ax.locator_params(axis="x", nbins=4)
+plt.show()
+
+# %% [markdown]
+# ## Before you submit
+#
+# Run the checks once more after a restart of the kernel, so that nothing depends on a cell you have deleted.
+#
+# **Further reading.** Devlin et al. for section 3 and the ablations of section 5; Liu et al., *RoBERTa* (2019), for what more
+# training does and what the next sentence is worth; Rogers, Kovaleva and Rumshisky, *A primer in BERTology* (2020), for what was
+# found inside. Next week: the other half of the transformer, which reads from left to right, and writes.
