@@ -22,6 +22,7 @@ with warnings.catch_warnings():
 Batch = tuple[Tensor, ...]
 BatchAt = Callable[[int], Batch]
 Loss = Callable[..., Tensor]
+Rate = Callable[["History"], float]
 Clip = Callable[[list[Tensor], float], tuple[list[Tensor], Tensor]]
 
 
@@ -59,6 +60,39 @@ def padded_batches(tokens: Tensor, lengths: Tensor, labels: Tensor, batch_size: 
     return batch_at
 
 
+def pair_batches(
+    sources: Sequence[Sequence[int]],
+    targets: Sequence[Sequence[int]],
+    max_tokens: int,
+    seed: int,
+    device: torch.device | str = "cpu",
+) -> BatchAt:
+    """Pairs of about one length: update -> (source (B, S), target (B, T)) int64, padded with 0, B S and B T <= max_tokens.
+
+    A pair's length is that of its longer side. The pairs stand in the order of length, by chance where it is equal. A batch
+    ends at one that is drawn with a chance in proportion to its length, and has as many before it as there is room for. So
+    long pairs, of which few fit into a batch, are seen as often as short ones.
+    """
+    lengths = [max(len(source), len(target)) for source, target in zip(sources, targets, strict=True)]
+    by_chance = torch.randperm(len(lengths), generator=_generator(seed, -1)).tolist()
+    order = sorted(by_chance, key=lambda i: (lengths[i], len(sources[i])))
+    ends = torch.tensor([lengths[i] for i in order]).cumsum(0)
+
+    def batch_at(update: int) -> Batch:
+        drawn = torch.randint(int(ends[-1]), (1,), generator=_generator(seed, update))
+        last = int(torch.searchsorted(ends, drawn, right=True))
+        rows = max(1, max_tokens // lengths[order[last]])
+        chosen = order[max(0, last + 1 - rows) : last + 1]
+        return tuple(_padded(side, chosen, device) for side in (sources, targets))
+
+    return batch_at
+
+
+def _padded(side: Sequence[Sequence[int]], rows: Sequence[int], device: torch.device | str) -> Tensor:
+    """Some of the sequences as (B, T) int64, padded with 0 on the right."""
+    return nn.utils.rnn.pad_sequence([torch.tensor(side[i]) for i in rows], batch_first=True).to(device)
+
+
 # ----------------------------------------------------------------------------------------------------- training
 
 
@@ -66,7 +100,8 @@ def padded_batches(tokens: Tensor, lengths: Tensor, labels: Tensor, batch_size: 
 class History:
     """What happened in a run. `points` holds (update, seconds trained, tokens seen, figure) for each evaluation.
 
-    Seconds are those spent on updates; evaluations and drawing are not counted. `stopped` says why a run ended early.
+    Seconds are those spent on updates, by the clock of `fit`; evaluations and drawing are not counted. `stopped` says why a
+    run ended before all its updates.
     """
 
     losses: list[float] = field(default_factory=list)
@@ -99,12 +134,16 @@ def fit(
     loss: Loss,
     updates: int,
     *,
-    lr: float = 2e-3,
+    lr: float | Rate = 2e-3,
+    betas: tuple[float, float] = (0.9, 0.999),
     max_norm: float = 1.0,
     clip: Clip = clip_in_place,
     evaluate: Callable[[nn.Module], float] | None = None,
     every: int = 0,
+    every_seconds: float = math.inf,
     stop_at: float = math.inf,
+    seconds: float = math.inf,
+    clock: Callable[[], float] = time.perf_counter,
     checkpoint: Path | str | None = None,
     label: str = "training",
 ) -> History:
@@ -112,13 +151,17 @@ def fit(
 
     batch_at   update -> batch, tensors on the model's device
     loss       (model, *batch) -> scalar
-    evaluate   model -> figure, every `every` updates and after the last; training stops once it is at least `stop_at`
+    lr         the learning rate, or a function of the history so far, asked before each update
+    evaluate   model -> figure, every `every` updates, whenever another `every_seconds` were spent, and after the last;
+               training stops once it is at least `stop_at`
+    seconds    training also stops once so many were spent on updates
+    clock      what counts them; time.process_time counts the processor's, whatever else the machine is busy with
     checkpoint a file: a run that was interrupted goes on from there; removed when the run is complete
 
     Interrupting the kernel ends the run and returns what there is. Raises FloatingPointError where the loss is no longer
     finite.
     """
-    history, optimizer = History(), torch.optim.Adam(model.parameters(), lr=lr)
+    history, optimizer = History(), torch.optim.Adam(model.parameters(), betas=betas)
     path = Path(checkpoint) if checkpoint else None
     if path and path.exists():
         history = _resume(path, model, optimizer)
@@ -129,7 +172,9 @@ def fit(
     model.train()
     try:
         while history.updates < updates and not history.stopped:
-            began = time.perf_counter()
+            began, before = clock(), history.seconds
+            for group in optimizer.param_groups:
+                group["lr"] = lr(history) if callable(lr) else lr
             batch = batch_at(history.updates)
             value = loss(model, *batch)
             optimizer.zero_grad()
@@ -140,14 +185,18 @@ def fit(
                 parameter.grad = grad
             optimizer.step()
             history.losses.append(value.item())
-            history.seconds += time.perf_counter() - began
+            history.seconds += clock() - began
             history.seen += batch[0].numel()
             if not math.isfinite(history.losses[-1]):
                 raise FloatingPointError(f"{label}: the loss is {history.losses[-1]} at update {history.updates}")
             bar.update()
             curve.show(history)
-            last = history.updates == updates
-            if evaluate and (last or (every and history.updates % every == 0)):
+            if history.seconds >= seconds:
+                history.stopped = "out of time"
+            last = history.updates == updates or history.stopped
+            due = every and history.updates % every == 0
+            due = due or history.seconds // every_seconds > before // every_seconds
+            if evaluate and (last or due):
                 figure = _evaluated(model, evaluate)
                 history.points.append((history.updates, history.seconds, history.seen, figure))
                 bar.set_postfix_str(f"loss {history.losses[-1]:.3f}, {figure:.3f}")
@@ -288,6 +337,30 @@ def bits_per_character(
         surprise = -log_probs.gather(2, ids[rows + 1].unsqueeze(2)).squeeze(2) / math.log(2)  # (B, T)
         bits += float(surprise[inside >= context - new.unsqueeze(1)].double().sum())
     return bits / (predictions if characters is None else characters)
+
+
+@torch.no_grad()
+def target_bits(
+    logits_of: Callable[[Tensor, Tensor], Tensor],
+    sources: Sequence[Sequence[int]],
+    targets: Sequence[Sequence[int]],
+    *,
+    batch_size: int = 64,
+    device: torch.device | str = "cpu",
+) -> Tensor:
+    """(N,) float64: -log2 p of each target given its source, added up over its tokens but the first and padding.
+
+    logits_of: source (B, S), target (B, T), padded with 0 -> logits (B, T - 1, V); logits[:, t] predict target[:, t + 1].
+    """
+    bits = torch.zeros(len(targets), dtype=torch.float64)
+    order = sorted(range(len(targets)), key=lambda i: (len(targets[i]), len(sources[i])))  # little padding
+    for at in range(0, len(order), batch_size):
+        rows = order[at : at + batch_size]
+        source, target = (_padded(side, rows, device) for side in (sources, targets))
+        logits = logits_of(source, target).float().transpose(1, 2)  # (B, V, T - 1)
+        surprise = nn.functional.cross_entropy(logits, target[:, 1:], ignore_index=0, reduction="none")
+        bits[rows] = surprise.sum(dim=1).double().cpu() / math.log(2)
+    return bits
 
 
 def accuracy(logits: Tensor, labels: Tensor) -> float:

@@ -13,6 +13,9 @@ LEAST_MISTAKES = {
     "week01_rnn": 25,
     "week02_lstm_gru": 40,
     "week03_attention": 40,
+    "week04_transformer": 35,
+    "week05_bert": 40,
+    "week06_gpt": 45,
 }
 
 

@@ -358,3 +358,41 @@ def test_loading_is_silent(capfd):
         load()
     data.clear_opinions(data.sentiment()["validation"])
     assert capfd.readouterr() == ("", "")
+
+
+# -------------------------------------------------------------------------------------- word pieces and a translator
+
+
+def test_pieces_are_those_that_the_training_pages_give():
+    rows = data.libreoffice()["train"]
+    learned = data.learn_pieces([*rows["en"], *rows["fr"]], vocab_size=4000)
+    assert learned.get_vocab() == data.pieces().get_vocab()
+    assert learned.get_vocab_size() == 4000
+    assert [data.pieces().id_to_token(i) for i in range(4)] == ["<pad>", "<unk>", "<s>", "</s>"]
+
+
+def test_pieces_give_back_the_text():
+    texts = data.libreoffice()["validation"]["fr"][:300]
+    encoded = data.pieces().encode_batch(list(texts))
+    assert data.pieces().decode_batch([found.ids for found in encoded]) == list(texts)
+
+
+def test_pairs_begin_and_end_and_none_is_too_long():
+    rows = data.libreoffice()["validation"].select(range(200))
+    sources, targets = data.encode_pairs(rows)
+    assert len(sources) == len(targets) == 200
+    assert all(row[-1] == 3 and 3 not in row[:-1] and 2 not in row for row in sources)
+    assert all(row[0] == 2 and row[-1] == 3 and not {2, 3} & set(row[1:-1]) for row in targets)
+    some, others = data.encode_pairs(rows, longest=20)
+    fits = [i for i in range(200) if len(sources[i]) <= 21 and len(targets[i]) <= 22]
+    assert some == [sources[i] for i in fits] and others == [targets[i] for i in fits] and 0 < len(fits) < 200
+
+
+def test_a_saved_translator_comes_back(tmp_path, monkeypatch):
+    monkeypatch.setattr(data, "TRANSLATOR", tmp_path / "translator.safetensors")
+    model = torch.nn.Linear(3, 4)
+    data.save_translator(model, {"d_model": 3}, {"seconds": 1, "points": [[1, 2, 0.5]]})
+    sizes, weights, training = data.translator()
+    assert (sizes, training) == ({"d_model": 3}, {"seconds": 1, "points": [[1, 2, 0.5]]})
+    assert weights.keys() == {"weight", "bias"} and weights["weight"].dtype == torch.float32
+    torch.testing.assert_close(weights["weight"], model.weight.detach(), rtol=1e-3, atol=1e-4)

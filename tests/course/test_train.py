@@ -52,6 +52,41 @@ def test_padded_batches_visit_each_row_once_an_epoch_and_cut_the_padding():
         assert sorted(seen) == list(range(6))
 
 
+def pairs_of(lengths):
+    """Sources and targets whose first token says which pair it is; a source is one shorter, where it can be."""
+    targets = [[i + 1] * n for i, n in enumerate(lengths)]
+    return [row[: max(1, len(row) - 1)] for row in targets], targets
+
+
+def test_pair_batches_keep_pairs_together_fit_and_depend_on_update_and_seed_only():
+    lengths = [int(n) for n in torch.randint(1, 30, (200,), generator=torch.Generator().manual_seed(1))]
+    batch_at = train.pair_batches(*pairs_of(lengths), max_tokens=90, seed=3)
+    for update in range(200):
+        source, target = batch_at(update)
+        assert torch.equal(source[:, 0], target[:, 0])
+        assert max(source.numel(), target.numel()) <= 90
+        real = [int((row != 0).sum()) for row in target]
+        assert real == [lengths[int(i) - 1] for i in target[:, 0]]
+        assert max(real) == target.size(1) and max(real) - min(real) <= 3  # neighbours in length
+    assert all(torch.equal(a, b) for a, b in zip(batch_at(7), batch_at(7), strict=True))
+    assert not torch.equal(batch_at(7)[1][:, 0], train.pair_batches(*pairs_of(lengths), 90, seed=4)(7)[1][:, 0])
+
+
+def test_pair_batches_show_long_pairs_as_often_as_short_ones():
+    lengths = [4] * 300 + [20] * 300
+    batch_at = train.pair_batches(*pairs_of(lengths), max_tokens=100, seed=0)
+    times = torch.zeros(600)
+    for update in range(2000):
+        times[batch_at(update)[1][:, 0] - 1] += 1
+    assert float(times[:300].mean() / times[300:].mean()) == pytest.approx(1, abs=0.1)
+
+
+def test_a_pair_that_is_longer_than_a_batch_comes_alone():
+    batch_at = train.pair_batches(*pairs_of([5, 50]), max_tokens=20, seed=0)
+    assert {batch_at(update)[1].size(1) for update in range(50)} <= {5, 50}
+    assert all(len(batch_at(update)[1]) == 1 for update in range(50) if batch_at(update)[1].size(1) == 50)
+
+
 # ----------------------------------------------------------------------------------------------------- training
 
 
@@ -83,6 +118,31 @@ def test_clip_in_place_is_by_the_global_norm():
     assert float(norm) == 5.0
     assert [round(float(grad), 4) for grad in clipped] == [0.6, 0.8]
     assert [float(grad) for grad in train.clip_in_place(grads, 10.0)[0]] == [3.0, 4.0]
+
+
+def test_fit_follows_a_schedule_and_the_betas(monkeypatch):
+    model, batch_at, loss = regression()
+    used = []
+
+    class Spy(torch.optim.Adam):
+        def step(self):
+            used.append((self.param_groups[0]["lr"], self.param_groups[0]["betas"]))
+            super().step()
+
+    monkeypatch.setattr(torch.optim, "Adam", Spy)
+    train.fit(model, batch_at, loss, 3, lr=lambda history: 0.1 * (history.updates + 1), betas=(0.9, 0.98))
+    train.fit(model, batch_at, loss, 1, lr=0.7)
+    assert [rate for rate, _ in used] == pytest.approx([0.1, 0.2, 0.3, 0.7])
+    assert [betas for _, betas in used] == [(0.9, 0.98)] * 3 + [(0.9, 0.999)]
+
+
+def test_fit_counts_seconds_by_the_given_clock_and_stops_when_they_are_over():
+    model, batch_at, loss = regression()
+    ticks = iter(range(10**6))  # each update reads the clock twice: it takes a second
+    settings = {"clock": lambda: next(ticks), "seconds": 10, "every_seconds": 4}
+    history = train.fit(model, batch_at, loss, 100, evaluate=lambda m: 0.0, **settings)
+    assert (history.updates, history.seconds, history.stopped) == (10, 10, "out of time")
+    assert [update for update, *_ in history.points] == [4, 8, 10]
 
 
 def test_fit_stops_at_the_figure():
@@ -142,6 +202,26 @@ def test_overfit_goes_to_nothing_and_leaves_the_model_alone():
 
 
 # ---------------------------------------------------------------------------------------------------- measuring
+
+
+def test_target_bits_are_those_of_each_target_whatever_stands_beside_it():
+    sources, targets = pairs_of([3, 9, 1, 5, 2])
+    targets = [[2, *row] for row in targets]
+    generator = torch.Generator().manual_seed(0)
+    table = torch.randn(8, 8, generator=generator)
+
+    def logits_of(source, target):
+        assert torch.equal(source[:, 0], target[:, 1])
+        return table[target[:, :-1]] + source[:, :1, None] * table[target[:, :-1]].cos()
+
+    alone = [train.target_bits(logits_of, [s], [t]) for s, t in zip(sources, targets, strict=True)]
+    together = train.target_bits(logits_of, sources, targets, batch_size=2)
+    assert together.dtype == torch.float64
+    torch.testing.assert_close(together, torch.cat(alone))
+    log_probs = torch.log_softmax(logits_of(torch.tensor([sources[1]]), torch.tensor([targets[1]])), dim=-1)[0]
+    by_hand = -sum(float(row[token]) for row, token in zip(log_probs, targets[1][1:], strict=True)) / math.log(2)
+    assert float(together[1]) == pytest.approx(by_hand, rel=1e-5)
+
 
 V = 7
 
