@@ -2187,7 +2187,10 @@ plt.show()
 # %% [markdown]
 # <details><summary>What came out where it was measured</summary>
 #
-# CHARS_TOLD
+# The Transformer (418,000 weights) 2.86 and 2.85 bits, the GRU (274,000) 2.46 and 2.49, two seeds each and under one recipe, that
+# of the Transformer; last week's GRU had 2.31 under another. So norms, feed-forward networks and residuals make up more than half
+# of the distance from the attention of last week (3.4 and 3.5 bits) to the GRU, but not all of it: after 420 updates the GRU is
+# still ahead, as it was in translating.
 #
 # </details>
 
