@@ -83,12 +83,12 @@ def pair_batches(
         last = int(torch.searchsorted(ends, drawn, right=True))
         rows = max(1, max_tokens // lengths[order[last]])
         chosen = order[max(0, last + 1 - rows) : last + 1]
-        return tuple(_padded(side, chosen, device) for side in (sources, targets))
+        return tuple(padded(side, chosen, device) for side in (sources, targets))
 
     return batch_at
 
 
-def _padded(side: Sequence[Sequence[int]], rows: Sequence[int], device: torch.device | str) -> Tensor:
+def padded(side: Sequence[Sequence[int]], rows: Sequence[int], device: torch.device | str = "cpu") -> Tensor:
     """Some of the sequences as (B, T) int64, padded with 0 on the right."""
     return nn.utils.rnn.pad_sequence([torch.tensor(side[i]) for i in rows], batch_first=True).to(device)
 
@@ -356,7 +356,7 @@ def target_bits(
     order = sorted(range(len(targets)), key=lambda i: (len(targets[i]), len(sources[i])))  # little padding
     for at in range(0, len(order), batch_size):
         rows = order[at : at + batch_size]
-        source, target = (_padded(side, rows, device) for side in (sources, targets))
+        source, target = (padded(side, rows, device) for side in (sources, targets))
         logits = logits_of(source, target).float().transpose(1, 2)  # (B, V, T - 1)
         surprise = nn.functional.cross_entropy(logits, target[:, 1:], ignore_index=0, reduction="none")
         bits[rows] = surprise.sum(dim=1).double().cpu() / math.log(2)

@@ -14,7 +14,7 @@ import re
 import socket
 import sys
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from pathlib import Path
 from types import ModuleType
@@ -259,3 +259,22 @@ def gradients_of(outputs: Sequence[Any], upstream: Sequence[Tensor], inputs: dic
     ) and any(out.requires_grad for out in outputs)
     values = gradients(outputs, upstream, list(inputs.values())) if usable else [None] * len(inputs)
     return {f"the gradient of {name}": value for name, value in zip(inputs, values, strict=True)}
+
+
+def by_part(
+    found: dict[str, Tensor | None], module: nn.Module, parts: Iterable[tuple[str, nn.Module]] | None = None
+) -> dict[str, Tensor | None]:
+    """What `gradients_of` found, those of a part's parameters one after the other in one vector; None where all are None.
+
+    parts: (name, submodule) of each part; by default the module's children. Other gradients stay as they are.
+    """
+    joined = dict(found)
+    for part, child in module.named_children() if parts is None else parts:
+        names = {f"the gradient of {part}.{name}": p for name, p in child.named_parameters()}
+        values = [joined.pop(name) for name in names]
+        if any(value is not None for value in values):
+            pieces = [torch.zeros_like(p) if v is None else v for v, p in zip(values, names.values(), strict=True)]
+            joined[f"the gradient of {part}"] = torch.cat([piece.flatten() for piece in pieces])
+        elif values:
+            joined[f"the gradient of {part}"] = None
+    return joined

@@ -13,7 +13,8 @@ import torch
 from torch import Tensor, nn
 
 from course.data import encode_pairs, libreoffice
-from course.drives import Student, gradients_of, set_weights, several, tracked
+from course.drives import Student, by_part, gradients_of, set_weights, several, tracked
+from course.train import padded
 
 # ----------------------------------------------------------------------------------------------------- the model
 
@@ -80,21 +81,7 @@ def _exercised(layer: nn.Module, given: dict[str, Tensor], masks: list[Tensor], 
     found = gradients_of([output], [upstream], arguments | dict(layer.named_parameters()))
     with torch.no_grad():
         dropped = layer.train()(*given.values(), *masks)
-    return {"output": output, "output with everything dropped": dropped} | _by_part(found, layer)
-
-
-def _by_part(found: dict[str, Tensor | None], module: nn.Module) -> dict[str, Tensor | None]:
-    """The same gradients, those of a part's parameters one after the other in one vector; None where all are."""
-    joined = dict(found)
-    for part, child in module.named_children():
-        names = {f"the gradient of {part}.{name}": p for name, p in child.named_parameters()}
-        values = [joined.pop(name) for name in names]
-        if values and any(value is not None for value in values):
-            pieces = [torch.zeros_like(p) if v is None else v for v, p in zip(values, names.values(), strict=True)]
-            joined[f"the gradient of {part}"] = torch.cat([piece.flatten() for piece in pieces])
-        elif values:
-            joined[f"the gradient of {part}"] = None
-    return joined
+    return {"output": output, "output with everything dropped": dropped} | by_part(found, layer)
 
 
 def transformer_forward(student: Student, inputs: dict) -> dict:
@@ -160,9 +147,6 @@ def _transformer(student: Student, inputs: dict) -> nn.Module:
 
 
 # -------------------------------------------------------------------------------------- loss, score and search
-
-
-# ------------------------------------------------------------------------------------------- loss, BLEU, search
 
 
 def label_smoothing_loss(student: Student, inputs: dict) -> dict:
@@ -303,8 +287,7 @@ def pairs_asked(rows: Any) -> tuple[dict, dict]:
     if len(short) < SCORED_PAIRS:
         raise ValueError(f"{len(short)} pairs of at most {LONGEST_PAIR} pieces are too few")
     chosen = [short[i * len(short) // SCORED_PAIRS] for i in range(SCORED_PAIRS)]
-    pad = torch.nn.utils.rnn.pad_sequence
-    source, target = (pad([torch.tensor(side[i]) for i in chosen], batch_first=True) for side in sides)
+    source, target = (padded(side, chosen) for side in sides)
     asked = target[::EVERY]
     lengths = (asked != 0).sum(dim=1)
     share = torch.rand(len(asked), generator=torch.Generator().manual_seed(2017))
@@ -337,10 +320,8 @@ def score_translation(inputs: dict, outputs: dict, key: dict) -> float:
     twice = torch.zeros_like(real)
     twice[::EVERY] = True
     moved = (log_probs[twice[real]] - others).abs().amax(dim=-1)  # (M',)
-    position = torch.arange(real_changed.size(1)).expand_as(real_changed)[
-        real_changed
-    ]  # of the last token that was read
-    before = position < cuts.repeat_interleave(real_changed.sum(dim=1))
+    last_read = torch.arange(real_changed.size(1)).expand_as(real_changed)[real_changed]  # its position
+    before = last_read < cuts.repeat_interleave(real_changed.sum(dim=1))
     if float(moved[before].max()) > 1e-3:
         raise ValueError("predictions change with tokens that come after them: the model looks ahead")
     if float(moved[~before].max()) <= 1e-3:

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from course.drives import Student, gradients_of, set_weights, several, tracked
+from course.drives import Student, by_part, gradients_of, set_weights, several, tracked
 
 
 def wordpiece_encode(student: Student, inputs: dict) -> dict:
@@ -96,21 +96,8 @@ def bertmodel_forward(student: Student, inputs: dict) -> dict:
         dropped = several(model.train()(*batch), "BertModel.forward", names)
     answer = dict(zip(names, outputs, strict=True))
     answer |= {f"{name} with everything dropped": value for name, value in zip(names, dropped, strict=True)}
-    return answer | _by_part(found, dict(model.named_parameters()))
-
-
-def _by_part(found: dict[str, Tensor | None], parameters: dict[str, Tensor]) -> dict[str, Tensor | None]:
-    """The same gradients, those of a part's parameters one after the other in one vector: None where a part has none."""
-    parts: dict[str, list[str]] = {}
-    for name in parameters:
-        parts.setdefault(".".join(name.split(".")[: 2 if name.startswith("layers.") else 1]), []).append(name)
-    joined = {}
-    for part, names in parts.items():
-        values = {name: found[f"the gradient of {name}"] for name in names}
-        pieces = [torch.zeros_like(parameters[name]) if value is None else value for name, value in values.items()]
-        nothing = all(value is None for value in values.values())
-        joined[f"the gradient of {part}"] = None if nothing else torch.cat([piece.flatten() for piece in pieces])
-    return joined
+    layers = ((f"layers.{i}", layer) for i, layer in enumerate(model.layers))
+    return answer | by_part(found, model, [("embeddings", model.embeddings), *layers, ("pooler", model.pooler)])
 
 
 def pretraining_loss(student: Student, inputs: dict) -> dict:

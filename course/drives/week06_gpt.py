@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from course.drives import Student, gradients_of, set_weights, several, tracked
+from course.drives import Student, by_part, gradients_of, set_weights, several, tracked
 
 # ------------------------------------------------------------------------------------------------ pairs of bytes
 
@@ -39,22 +39,10 @@ def bpe_decode(student: Student, inputs: dict) -> dict:
 # ----------------------------------------------------------------------------------------------------- the model
 
 
-def _cache_of(inputs: dict) -> tuple[Tensor, Tensor] | None:
-    return None if inputs["cache"] is None else (inputs["cache"]["k"].clone(), inputs["cache"]["v"].clone())
-
-
-def _by_module(found: dict[str, Any], module: nn.Module, outputs: dict[str, Any]) -> dict[str, Any]:
-    """Outputs and gradients; those of a submodule's parameters one after the other in one vector, None where all are."""
-    joined = dict(found)
-    for part, child in module.named_children():
-        names = {f"the gradient of {part}.{name}": p for name, p in child.named_parameters()}
-        values = [joined.pop(name) for name in names]
-        if any(value is not None for value in values):
-            pieces = [torch.zeros_like(p) if v is None else v for v, p in zip(values, names.values(), strict=True)]
-            joined[f"the gradient of {part}"] = torch.cat([piece.flatten() for piece in pieces])
-        elif values:
-            joined[f"the gradient of {part}"] = None
-    return outputs | joined
+def _cache_of(inputs: dict) -> tuple[tuple[Tensor, Tensor], ...]:
+    """The case's cache as the one argument that follows x; none where there is no cache."""
+    cache = inputs["cache"]
+    return () if cache is None else ((cache["k"].clone(), cache["v"].clone()),)
 
 
 def causalselfattention_forward(student: Student, inputs: dict) -> dict:
@@ -63,8 +51,7 @@ def causalselfattention_forward(student: Student, inputs: dict) -> dict:
     module = student.CausalSelfAttention(weights["c_proj.weight"].size(0), inputs["num_heads"])
     module = set_weights(module, weights)
     (x,) = tracked(inputs["x"])
-    before = () if inputs["cache"] is None else (_cache_of(inputs),)
-    output, cache = several(module(x, *before), "CausalSelfAttention.forward", ("output", "cache"))
+    output, cache = several(module(x, *_cache_of(inputs)), "CausalSelfAttention.forward", ("output", "cache"))
     keys, values = several(cache, "The cache of CausalSelfAttention.forward", ("k", "v"))
     found = gradients_of([output], [inputs["upstream"]], {"x": x, **dict(module.named_parameters())})
     return {"output": output, "keys": keys, "values": values} | found
@@ -97,11 +84,10 @@ def block_forward(student: Student, inputs: dict) -> dict:
     block.attn = _Mean(d_model, inputs["num_heads"])
     block = set_weights(block, weights)
     (x,) = tracked(inputs["x"])
-    before = () if inputs["cache"] is None else (_cache_of(inputs),)
-    output, cache = several(block(x, *before), "Block.forward", ("x", "cache"))
+    output, cache = several(block(x, *_cache_of(inputs)), "Block.forward", ("x", "cache"))
     keys, values = several(cache, "The cache of Block.forward", ("k", "v"))
     found = gradients_of([output], [inputs["upstream"]], {"x": x, **dict(block.named_parameters())})
-    return _by_module(found, block, {"x": output, "keys": keys, "values": values})
+    return {"x": output, "keys": keys, "values": values} | by_part(found, block)
 
 
 class _MeanBlock(nn.Module):
@@ -131,7 +117,7 @@ def gpt_forward(student: Student, inputs: dict) -> dict:
         logits, cache = several(model(inputs["tokens"], before), "GPT.forward", ("logits", "cache"))
     kept = [list(several(pair, "The cache of a block", ("k", "v"))) for pair in cache]
     found = gradients_of([logits], [inputs["upstream"]], dict(model.named_parameters()))
-    return _by_module(found, model, {"logits": logits, "cache": kept})
+    return {"logits": logits, "cache": kept} | by_part(found, model)
 
 
 def init_weights(student: Student, inputs: dict) -> dict:
