@@ -236,7 +236,7 @@ class Writer:
             changed = set()
             for student, (_, entry) in results.items():
                 record = verdicts.read(self.week.root, self.week.name, student)
-                again = fresh[student] is None and record == entry.record
+                again = entry.reused and fresh[student] is None and record == entry.record
                 set_points(submissions[student], entry.graded, self.course, again)
                 if not again or any(self.gradebook.db.is_modified(each) for each in _rows(submissions[student])):
                     changed.add(student)

@@ -9,7 +9,7 @@ import hashlib
 import json
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -38,10 +38,14 @@ NOT_OF_A_RESULT = (
 
 @dataclass(frozen=True)
 class Entry:
-    """A graded submission, and the provenance of its verdicts, in which "key" is the entry's key."""
+    """A graded submission, and the provenance of its verdicts, in which "key" is the entry's key.
+
+    `reused` where it was read from the journal, not graded now.
+    """
 
     graded: Graded
     provenance: dict[str, str]
+    reused: bool = field(default=False, compare=False)
 
     @property
     def key(self) -> str:
@@ -73,7 +77,7 @@ def read(week: Week, student: str) -> Entry | None:
         graded = tree["graded"]
         graded["verdicts"] = [verdicts.from_tree(verdict) for verdict in graded["verdicts"]]
         graded["notebook"] = nbformat.from_dict(graded["notebook"])
-        return Entry(Graded(**graded), tree["provenance"])
+        return Entry(Graded(**graded), tree["provenance"], reused=True)
     except (OSError, ValueError, TypeError, KeyError):
         return None
 

@@ -25,6 +25,7 @@ from autograder.feedback import FeedbackExporter, outdated, write_pages
 from autograder.grade import grade_notebook
 from autograder.gradebook import Row, Writer, course_directory
 from autograder.handed_in import files_of, found_in, import_submissions, submitted_folders
+from autograder.hidden import provenance_of
 from autograder.preview import told
 from autograder.settings import Course, load_settings
 from autograder.workers import Workers, process_pool
@@ -185,8 +186,11 @@ def leave_half_written(grading: Path) -> None:
     submission.rename(submission.with_name(f".{WEEK}-old"))  # killed between the two renames of a swap
 
 
-def test_a_manual_score_is_marked_for_another_look_once(a_class, graded):
-    """By a regrade, as nbgrader does it; not by a resume that finds everything written."""
+def test_a_manual_score_is_marked_for_another_look_once(a_class, graded, monkeypatch):
+    """By a regrade, as nbgrader does it, within the same second too; not by a resume that finds everything written."""
+    monkeypatch.setattr(
+        batch, "provenance_of", lambda *of: {**provenance_of(*of), "graded": "2026-10-05T00:00:00+00:00"}
+    )
     grade_week(a_class.week, quiet=True)
     with Gradebook(course_directory(a_class.root).db_url) as book:
         grade = book.find_grade("check-rnn-step", WEEK, WEEK, "ann")
