@@ -87,10 +87,18 @@ def read_results(week: Week) -> dict[str, Any]:
 
 
 def record(week: Week, cell: str, found: dict[str, Any], seed: int, model: dict[str, Any] | None) -> None:
-    """Adds one run of a cell to the week's results; `model` has the figures of the model that it saved, if it did."""
+    """Adds one run of a cell to the week's results; `model` has the figures of the model that it saved, if it did.
+
+    The results name the machine of the last run. What another one left gets that one's name beside it.
+    """
     results = read_results(week)
     results["command"] = f"python -m autograder.experiments {week.name}"
-    results["machine"] = machine()
+    here = machine()
+    earlier, results["machine"] = results.get("machine", here), here
+    if earlier != here:
+        seeds = [model for entry in results["artifacts"].values() for model in entry["seeds"].values()]
+        for each in (*results["experiments"].values(), *seeds):
+            each.setdefault("machine", earlier)
     if seed == 0:
         results["experiments"][cell] = found
     if model is not None:

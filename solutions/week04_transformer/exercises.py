@@ -486,6 +486,8 @@ def _fewest(lengths: list[int], max_tokens: int) -> int:
 
 # --------------------------------------------------------------------------------------------------- exercises
 
+VARIANCE = "torch.linalg.vecdot(centred, centred).unsqueeze(-1) / x.size(-1)"  # in the solution's LayerNorm.forward
+SCALED = "torch.addcmul(self.bias, normal, self.weight)"
 READY_MADE_NORMS = ["aten::layer_norm", "aten::native_layer_norm", "aten::group_norm", "aten::batch_norm"]
 # What torch.nn's transformer layers and its attention run at evaluation, where no gradient is asked for.
 READY_MADE_LAYERS = ["aten::_transformer_encoder_layer_fwd", "aten::_native_multi_head_attention"]
@@ -585,7 +587,7 @@ EXERCISES = [
             Mistake(
                 "unbiased",
                 "The variance is divided by D - 1, as torch.var does if nothing is said; here it is the mean of squares, over D.",
-                "centred.square().mean(dim=-1, keepdim=True)",
+                VARIANCE,
                 "x.var(dim=-1, keepdim=True)",
             ),
             Mistake(
@@ -611,14 +613,14 @@ EXERCISES = [
                 "Mean and variance are taken over the positions of a feature; they are taken over the features of a position.",
                 "x.mean(dim=-1,",
                 "x.mean(dim=-2,",
-                also=[("centred.square().mean(dim=-1,", "centred.square().mean(dim=-2,")],
+                also=[(VARIANCE, "centred.square().mean(dim=-2, keepdim=True)")],
             ),
             Mistake(
                 "over-everything",
                 "One mean and one variance serve the whole tensor; each position has its own.",
                 "x.mean(dim=-1, keepdim=True)",
                 "x.mean()",
-                also=[("centred.square().mean(dim=-1, keepdim=True)", "centred.square().mean()")],
+                also=[(VARIANCE, "centred.square().mean()")],
             ),
             Mistake(
                 "no-mean",
@@ -638,20 +640,20 @@ EXERCISES = [
                 " * torch.rsqrt(variance + self.eps)",
                 " / (variance + self.eps)",
             ),
-            Mistake("no-weight", "The weight is missing.", " * self.weight", ""),
-            Mistake("no-bias", "The bias is missing.", " + self.bias", ""),
+            Mistake("no-weight", "The weight is missing.", SCALED, "normal + self.bias"),
+            Mistake("no-bias", "The bias is missing.", SCALED, "normal * self.weight"),
             Mistake(
                 "bias-first",
                 "The bias is added before the weight multiplies; the weight comes first.",
-                "centred * torch.rsqrt(variance + self.eps) * self.weight + self.bias",
-                "(centred * torch.rsqrt(variance + self.eps) + self.bias) * self.weight",
+                SCALED,
+                "(normal + self.bias) * self.weight",
             ),
             Mistake(
                 "statistics-cut-off",
                 "The output is right, but no gradient goes through mean and variance: detach or no_grad cuts it off.",
                 "x.mean(dim=-1, keepdim=True)",
                 "x.mean(dim=-1, keepdim=True).detach()",
-                also=[("centred.square().mean(dim=-1, keepdim=True)", "centred.detach().square().mean(-1, True)")],
+                also=[(VARIANCE, "centred.detach().square().mean(-1, True)")],
             ),
         ],
     ),

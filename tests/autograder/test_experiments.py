@@ -101,6 +101,18 @@ def test_only_some_cells_add_to_what_there_is(week):
     assert results(week)["artifacts"]["small"]["heldout"]["per_seed"] == [110.0, 111.0]
 
 
+def test_what_another_machine_left_keeps_its_name(week, monkeypatch):
+    experiments.run(week, [], seeds=2)
+    there = results(week)["machine"]
+    monkeypatch.setattr(experiments, "machine", lambda: {"processor": "another"})
+    experiments.run(week, ["small"], seeds=1)
+    found = results(week)
+    assert found["machine"] == {"processor": "another"}
+    assert "machine" not in found["experiments"]["small"] and found["experiments"]["after"]["machine"] == there
+    seeds = found["artifacts"]["small"]["seeds"]
+    assert "machine" not in seeds["0"] and seeds["1"]["machine"] == there
+
+
 def test_a_model_that_cannot_be_scored_is_told(week, monkeypatch):
     def drive(student, inputs):
         raise RuntimeError("no such weight")
