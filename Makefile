@@ -17,8 +17,8 @@ demo: .make/venv .make/bubblewrap .make/libseccomp
 test: .make/venv .make/bubblewrap .make/libseccomp .make/chromium
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/python -m pytest -n 2 --dist worksteal $(SIDE_BY_SIDE)
-	$(BIN)/python -m pytest $(addprefix --ignore=,$(SIDE_BY_SIDE))
+	$(BIN)/python -m pytest --durations=15 -n 2 --dist worksteal $(SIDE_BY_SIDE)
+	$(BIN)/python -m pytest --durations=25 $(addprefix --ignore=,$(SIDE_BY_SIDE))
 
 # JupyterLab on a released week, with nbgrader's extensions (assignment list, validate, formgrader).
 lab: .make/venv
