@@ -2106,7 +2106,7 @@ for name, several in neighbours.items():
 # Seven of the ten sentences can be read as they stand, and five of these say about what the English says (six with the beam).
 # The formula has a broken word in it, one sentence has no verb, and one is full of words that do not exist. Half as much
 # training had come to 0.59 bits a character and this to 0.57; on the pages by which it was watched the bits had not fallen for
-# the last seventh of the time: what it lacks is text.
+# the last fifth of the time: what it lacks is text.
 #
 # On 277 sentences it has a BLEU of 42.1 (chrF 66.5), with a beam of four 43.9 (67.7) for four times the seconds. Your
 # `corpus_bleu` on words split at spaces says 37.9 and 39.7: another way to cut words gives another number, which is why
