@@ -454,14 +454,14 @@ EXERCISES = [
             Mistake(
                 "maximum-from-zero",
                 "The maximum starts at 0; where all scores are far below, every exponential is 0. It starts at minus infinity.",
-                "1), -math.inf)",
-                "1), 0.0)",
+                "[:-1], 1), -math.inf)",
+                "[:-1], 1), 0.0)",
             ),
             Mistake(
                 "sum-from-one",
                 "The sum starts at 1 (and the maximum at 0): it counts a key that is not there.",
-                "1), -math.inf)",
-                "1), 0.0)",
+                "[:-1], 1), -math.inf)",
+                "[:-1], 1), 0.0)",
                 also=[("total = q.new_zeros(", "total = q.new_ones(")],
             ),
             Mistake(

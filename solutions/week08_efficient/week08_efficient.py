@@ -557,7 +557,8 @@ check("bigbird_attention")
 # %% [markdown]
 # A window, two global blocks and two random ones: what your function takes in memory, beside the full matrix that is masked.
 #
-# **Predict.** Where do the two lines cross, for blocks of 16 and about seven blocks in a row?
+# **Predict.** Blocks of 16, about seven in a row: at 512 positions, which share of the matrix is that? By how much do the two lines
+# differ there, and at 2,048?
 
 # %% look="bigbird_attention"
 
@@ -657,9 +658,11 @@ def linformer_attention(q: Tensor, k: Tensor, v: Tensor, e: Tensor, f: Tensor) -
 check("linformer_attention")
 
 # %% [markdown]
-# **Predict.** With the identity as projection it is full attention. How does the error grow as `P` falls, if the mixtures are
-# means of neighbouring positions? And if they are random, as in the paper's proof? The keys here are smooth in time or not at
-# all; for which are means of neighbours a good idea?
+# Projections are learned; here are two that nobody has learned: means of neighbouring positions, and a choice of positions at
+# random. Keys and values are rough in time, or smooth.
+#
+# **Predict.** With the identity as projection it is full attention. How does the error grow as `P` falls, and for which of the
+# two texts are means of neighbours a good idea?
 
 # %% look="linformer_attention"
 S, K = 256, 16
@@ -669,7 +672,7 @@ steps_of_noise = F.avg_pool1d(torch.randn(3, K, S + 30, generator=rng), 31, stri
 fig, axes = plt.subplots(1, 2, figsize=(11, 3.3), sharey=True, layout="constrained")
 for ax, (name, (q, k, v)) in zip(axes, {"rough": noise, "smooth": steps_of_noise}.items(), strict=True):
     exact = full_attention(q, k, v)
-    lengths, means, randoms = [8, 16, 32, 64, 128, 256], [], []
+    lengths, means, choices = [8, 16, 32, 64, 128, 256], [], []
     for P in lengths:
         average = torch.eye(P).repeat_interleave(S // P, dim=1) * P / S
         drawn = torch.randn(P, S, generator=rng) / P**0.5
@@ -679,7 +682,7 @@ for ax, (name, (q, k, v)) in zip(axes, {"rough": noise, "smooth": steps_of_noise
     ax.plot(lengths, randoms, "s--", label="random mixtures, not trained")
     ax.set_xscale("log", base=2)
     ax.set_xticks(lengths, lengths)
-    ax.set(title=f"{name} in time", xlabel="P, of 256 positions", ylim=(0, 2))
+    ax.set(title=f"{name} in time", xlabel="P, of 256 positions")
     ax.grid(alpha=0.25)
 axes[0].set(ylabel="relative error")
 axes[0].legend(frameon=False)
@@ -897,28 +900,27 @@ check("performer_attention")
 
 # %% look="performer_attention"
 rng = torch.Generator().manual_seed(8)
-many = [4, 16, 64, 256]
+many, kinds = [4, 16, 64, 256], {"independent": lambda draws: draws, "orthogonal": orthogonal_projections}
 fig, axes = plt.subplots(1, 2, figsize=(11, 3.4), sharey=True, layout="constrained")
-for ax, scale in zip(axes, (0.7, 1.5), strict=True):
-    q, k, v = torch.randn(3, 128, 16, generator=rng) * torch.tensor([scale, scale, 1.0]).view(3, 1, 1)
+for ax, scale in zip(axes, (0.5, 1.0), strict=True):
+    q, k, v = torch.randn(3, 128, 16, generator=rng)
+    q, k, v = scale * q, scale * k, v.abs()
     exact = full_attention(q, k, v)
-    for name, make in {"independent": lambda draws: draws, "orthogonal": orthogonal_projections}.items():
-        errors = torch.tensor(
-            [
-                [
-                    (performer_attention(q, k, v, make(torch.randn(M, 16, generator=rng))) - exact).norm() / exact.norm()
-                    for M in many
-                ]
-                for _ in range(20)
-            ]
-        )
-        ax.errorbar(many, errors.mean(0), errors.std(0), fmt="o-", capsize=3, label=name)
+    errors = torch.zeros(len(kinds), 20, len(many))
+    for trial in range(20):
+        for j, M in enumerate(many):
+            draws = torch.randn(M, 16, generator=rng)
+            for i, make in enumerate(kinds.values()):
+                estimate = performer_attention(q, k, v, make(draws))
+                errors[i, trial, j] = (estimate - exact).norm() / exact.norm()
+    for colour, name, each in zip(plots.COLOURS, kinds, errors, strict=False):
+        ax.errorbar(many, each.mean(0), each.std(0), fmt="o-", capsize=3, color=colour, label=name)
     ax.set(xscale="log", yscale="log", title=f"q and k of size {scale}", xlabel="features")
     ax.set_xticks(many, many)
+    ax.set_yticks([0.02, 0.05, 0.1, 0.2, 0.5], ["2 %", "5 %", "10 %", "20 %", "50 %"])
     ax.minorticks_off()
     ax.grid(alpha=0.25)
 axes[0].set(ylabel="relative error, mean and sd of 20")
-axes[0].set_yticks([0.1, 0.2, 0.5, 1, 2], ["0.1", "0.2", "0.5", "1", "2"])
 axes[0].legend(frameon=False)
 plt.show()
 
@@ -1215,12 +1217,11 @@ check("rotary")
 one = torch.ones(1, 32) / 32**0.5
 distances = torch.arange(0, 400)
 fig, ax = plt.subplots(figsize=(7.5, 3), layout="constrained")
-for factor in (1.0, 4.0):
-    keys = rotary(one.expand(400, -1), distances, factor=factor)
-    for start, style in ((0, "-"), (1000, ":")):
+for colour, factor in zip(plots.COLOURS, (1.0, 4.0), strict=False):
+    for start, style in ((0, {"color": colour, "alpha": 0.5, "linewidth": 3}), (1000, {"color": "black", "linestyle": ":"})):
         query = rotary(one, torch.tensor([start]), factor=factor)
         moved = rotary(one.expand(400, -1), distances + start, factor=factor)
-        ax.plot(distances, moved @ query[0], style, label=f"factor {factor:g}, query at {start:,}")
+        ax.plot(distances, moved @ query[0], **style, label=f"factor {factor:g}, query at {start:,}")
 ax.set(title="product of a query and a key of ones", xlabel="distance")
 ax.legend(frameon=False)
 plt.show()
