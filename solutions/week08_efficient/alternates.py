@@ -36,7 +36,7 @@ def online_softmax_attention(q, k, v, block_size, is_causal=False):
     q = q / q.shape[-1] ** 0.5
     position = torch.arange(q.shape[-2])
     state = None
-    for first, (keys, values) in enumerate(zip(k.split(block_size, -2), v.split(block_size, -2))):
+    for first, (keys, values) in enumerate(zip(k.split(block_size, -2), v.split(block_size, -2), strict=True)):
         s = torch.einsum("...td,...sd->...ts", q, keys)
         if is_causal:
             hidden = position[first * block_size :][: keys.shape[-2]][None, :] > position[:, None]
@@ -116,7 +116,6 @@ def random_mask(draws, taken, r):
 # %% alternate="bigbird_attention" name="slices"
 def bigbird_attention(q, k, v, pattern, block_size):
     keys, values = k.split(block_size, dim=-2), v.split(block_size, dim=-2)
-    result = torch.empty(*q.shape[:-1], v.shape[-1], dtype=q.dtype, device=q.device)
     pieces = []
     for i, queries in enumerate(q.split(block_size, dim=-2)):
         chosen = pattern[i].nonzero().flatten().tolist()
@@ -195,10 +194,7 @@ def performer_features(x, projection, is_query):
     u = x * K**-0.25
     h = torch.einsum("...k,mk->...m", u, projection) - 0.5 * (u**2).sum(-1)[..., None]
     with torch.no_grad():
-        if is_query:
-            c = h.max(-1, keepdim=True).values
-        else:
-            c = h.flatten(-2).max(-1).values[..., None, None]
+        c = h.max(-1, keepdim=True).values if is_query else h.flatten(-2).max(-1).values[..., None, None]
     return (h - c).exp() * M**-0.5
 
 

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from autograder import Exercise, Mistake
-from autograder.draws import integers, normal, uniform
+from autograder.draws import normal, uniform
 
 Cases = list[tuple[str, dict]]
 
@@ -142,7 +142,7 @@ def bigbird_cases(rng: torch.Generator) -> Cases:
         while True:
             pattern = uniform(rng, N, N) < 0.5
             rows = pattern.sum(dim=1)
-            if 0 < rows.min() and rows.max() < N and not pattern.equal(pattern.T) and not pattern.diagonal().all():
+            if rows.min() > 0 and rows.max() < N and not pattern.equal(pattern.T) and not pattern.diagonal().all():
                 return pattern
 
     kind, hidden = case("a block that nobody attends to holds NaN", (2,), 12, 3, some(4))
@@ -479,7 +479,7 @@ EXERCISES = [
             Mistake(
                 "mean-over-blocks",
                 "Each block has a softmax of its own, and their outputs are averaged; a block of small scores counts too much.",
-                source="""def online_softmax_attention(q: Tensor, k: Tensor, v: Tensor, block_size: int, is_causal: bool = False) -> Tensor:
+                source="""def online_softmax_attention(q, k, v, block_size, is_causal=False):
     T, S = q.size(-2), k.size(-2)
     outputs = []
     for start in range(0, S, block_size):
@@ -513,7 +513,10 @@ EXERCISES = [
                 "K",
             ),
             Mistake(
-                "causal-ignored", "is_causal makes no difference: a query sees the future.", "if is_causal:", "if False:"
+                "causal-ignored",
+                "is_causal makes no difference: a query sees the future.",
+                "if is_causal:",
+                "if False:",
             ),
             Mistake(
                 "hides-the-present",
@@ -523,7 +526,7 @@ EXERCISES = [
             ),
             Mistake(
                 "counted-within-the-block",
-                "Causal: keys are numbered from the start of their block; they should be numbered from the start of the sequence.",
+                "Causal: keys are numbered from the start of their block; they count from the start of the sequence.",
                 "torch.arange(S, device=q.device)[block]",
                 "torch.arange(scores.size(-1), device=q.device)",
             ),
@@ -576,9 +579,7 @@ EXERCISES = [
                 "<= window",
                 "< window",
             ),
-            Mistake(
-                "one-too-wide", "The window is one too wide, on either side.", "<= window", "<= window + 1"
-            ),
+            Mistake("one-too-wide", "The window is one too wide, on either side.", "<= window", "<= window + 1"),
             Mistake(
                 "whole-width",
                 "`window` is taken for the width of the whole window; it is that of one side.",
@@ -890,9 +891,7 @@ EXERCISES = [
                 "scores.softmax(dim=-1)",
                 "scores.softmax(dim=-2)",
             ),
-            Mistake(
-                "unscaled", "The scores are not divided by the square root of K.", " / math.sqrt(q.size(-1))", ""
-            ),
+            Mistake("unscaled", "The scores are not divided by the square root of K.", " / math.sqrt(q.size(-1))", ""),
             Mistake(
                 "scaled-by-the-block",
                 "The scores are divided by the root of the block size; it should be that of the width K.",
@@ -941,9 +940,7 @@ EXERCISES = [
                 "scores.softmax(dim=-1)",
                 "scores.softmax(dim=-2)",
             ),
-            Mistake(
-                "unscaled", "The scores are not divided by the square root of K.", " / math.sqrt(q.size(-1))", ""
-            ),
+            Mistake("unscaled", "The scores are not divided by the square root of K.", " / math.sqrt(q.size(-1))", ""),
             Mistake(
                 "scaled-by-the-mixtures",
                 "The scores are divided by the root of P, the number of mixtures; it should be that of the width K.",
@@ -983,7 +980,7 @@ EXERCISES = [
             ),
             Mistake(
                 "signs-left-open",
-                "Some rows point the opposite way: `qr` leaves the signs open, and Gram-Schmidt keeps each on the side of its draw.",
+                "Some rows point the opposite way: `qr` leaves the signs open; Gram-Schmidt keeps each on its draw's side.",
                 "(q * r.diagonal().sign()).T",
                 "q.T",
             ),
@@ -1034,8 +1031,12 @@ EXERCISES = [
                 "Gram-Schmidt starts at the last row of a block; it starts at the first, which stays as it is.",
                 "in draws.split(draws.size(1))",
                 "in [part.flip(0) for part in draws.split(draws.size(1))]",
-                also=[("blocks.append(directions * block.norm(dim=1, keepdim=True))",
-                       "blocks.append((directions * block.norm(dim=1, keepdim=True)).flip(0))")],
+                also=[
+                    (
+                        "blocks.append(directions * block.norm(dim=1, keepdim=True))",
+                        "blocks.append((directions * block.norm(dim=1, keepdim=True)).flip(0))",
+                    )
+                ],
             ),
         ],
     ),
@@ -1292,7 +1293,7 @@ EXERCISES = [
             Mistake(
                 "zeros-count",
                 "Keys beyond the end are zeros, and count: their score is 0, and e to the 0 is 1.",
-                "scores = tl.where(columns[None, :] < S, scores, float(\"-inf\"))\n",
+                'scores = tl.where(columns[None, :] < S, scores, float("-inf"))\n',
                 "\n",
             ),
             Mistake(
@@ -1301,8 +1302,11 @@ EXERCISES = [
                 "keys = tl.load(k + there, mask=columns[:, None] < S, other=0.0)",
                 "keys = tl.load(k + there)",
                 also=[
-                    ("values = tl.load(v + there, mask=columns[:, None] < S, other=0.0)", "values = tl.load(v + there)"),
-                    ("scores = tl.where(columns[None, :] < S, scores, float(\"-inf\"))\n", "\n"),
+                    (
+                        "values = tl.load(v + there, mask=columns[:, None] < S, other=0.0)",
+                        "values = tl.load(v + there)",
+                    ),
+                    ('scores = tl.where(columns[None, :] < S, scores, float("-inf"))\n', "\n"),
                 ],
             ),
             Mistake(

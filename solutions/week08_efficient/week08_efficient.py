@@ -25,8 +25,9 @@
 #   at the end you can write it as a GPU kernel in **Triton** (Tillet, Kung and Cox, 2019).
 # - **2020.** Zaheer et al., *Big Bird: transformers for longer sequences*: a window, a few global tokens and a few random
 #   ones. Part 2.
-# - **2020.** Wang et al., *Linformer: self-attention with linear complexity*: keys and values projected to a fixed length. Part 3.
-# - **2021.** Choromanski et al., *Rethinking attention with Performers*: the softmax as an expectation over random features. Part 4.
+# - **2020.** Wang et al., *Linformer: self-attention with linear complexity*: keys and values projected to a fixed
+#   length. Part 3.
+# - **2021.** Choromanski et al., *Rethinking attention with Performers*: the softmax as a mean over random features. Part 4.
 # - **2021.** Su et al., *RoFormer* (rotary positions). **2023.** Chen et al., *Extending context window of large language models
 #   via positional interpolation*. In part 5.
 
@@ -58,6 +59,9 @@
 # %%
 import math
 import os
+
+os.environ.setdefault("TRITON_INTERPRET", "1")  # of part 5; "0" compiles its kernel for the GPU
+
 from collections.abc import Callable
 from types import SimpleNamespace
 
@@ -88,14 +92,14 @@ check = checks_for("week08_efficient")
 #
 # `attention_cost(kind, T, K, size=0) -> (flops, bytes)`
 #
-# | `kind` | what it does | `size` | what lies in memory |
-# |---|---|---|---|
-# | `"full"` | scores, weighted sums | | `T × T` scores |
-# | `"online"` | the same, on `size` keys at a time | keys in a block | `T × size` scores |
-# | `"sparse"` | each query has scores and a sum over `size` keys only | keys of one query | `T × size` scores |
-# | `"linformer"` | keys and values are each multiplied with a `(size, T)` matrix; then as full, over `size` keys | the new length | the two projected matrices, and the scores |
-# | `"performer"` | `size` features of each query and of each key, `(T, K) @ (K, size)`; features of keys times values, `(size, T) @ (T, K)`; that times the queries' features; and one product of the queries' features with a vector of `size` sums, for the denominators | features | the features of queries and of keys, the `size × K` matrix, the vector of `size` sums |
-#
+# - `"full"`: scores and weighted sums. The `T × T` scores lie in memory
+# - `"online"`: the same, on `size` keys at a time. In memory: the `T × size` scores of one block
+# - `"sparse"`: each query has scores and a weighted sum over `size` keys only. In memory: these scores
+# - `"linformer"`: keys and values are each multiplied by a matrix, `(size, T) @ (T, K)`; then scores and sums over the `size` that
+#   are left. In memory: both products, and the scores
+# - `"performer"`: `size` features of each query and of each key, `(T, K) @ (K, size)`; the keys' features times the values, `(size,
+#   T) @ (T, K)`; the queries' features times that; and the queries' features times a vector of `size` sums, for the denominators.
+#   In memory: the features of queries and of keys, the `size × K` product, and the vector
 # - the softmax, the exponentials and the scale are not counted
 # - both results are whole numbers (`int`)
 # - raises `ValueError` for another kind
@@ -107,7 +111,7 @@ check = checks_for("week08_efficient")
 def attention_cost(kind: str, T: int, K: int, size: int = 0) -> tuple[int, int]:
     """Operations and bytes of one head's forward pass on T queries and T keys of width K.
 
-    kind: "full", "online", "sparse", "linformer" or "performer"; size as in the table above. Operations of matrix products
+    kind: "full", "online", "sparse", "linformer" or "performer"; size as in the list above. Operations of matrix products
     only, 2 for each term; 4 bytes a number, of what is made between inputs and output. Raises ValueError for another kind.
     """
     ### BEGIN SOLUTION
@@ -159,7 +163,9 @@ for colour, line, (kind, size) in zip(plots.COLOURS, plots.LINES, kinds.items(),
 axes[0].set(title="Operations of one head, K = 64", xlabel="positions", ylabel="operations")
 axes[1].set(title="Bytes between input and output", xlabel="positions", ylabel="bytes")
 axes[1].axhline(80e9, color="0.5", linestyle=":")
-axes[1].annotate("80 GB: a large GPU", (lengths[0], 80e9), (0, -11), textcoords="offset points", fontsize=8, color="0.4")
+axes[1].annotate(
+    "80 GB: a large GPU", (lengths[0], 80e9), (0, -11), textcoords="offset points", fontsize=8, color="0.4"
+)
 axes[0].legend(frameon=False)
 for ax in axes:
     ax.grid(alpha=0.25)
@@ -174,7 +180,8 @@ print(f"full attention, 131,072 positions: {attention_cost('full', 131_072, 64)[
 # $e^{s - m}$ so far, and the **weighted sum** $o$ of values so far. When a block brings a larger maximum $m'$, what
 # was summed before was measured against the wrong one, and is put right by one factor, $e^{m - m'}$:
 #
-# $$m' = \max(m, \max_j s_j) \qquad \ell' = e^{m - m'} \ell + \sum_j e^{s_j - m'} \qquad o' = e^{m - m'} o + \sum_j e^{s_j - m'} v_j$$
+# $$m' = \max(m, \max_j s_j) \qquad \ell' = e^{m - m'} \ell + \sum_j e^{s_j - m'}
+# \qquad o' = e^{m - m'} o + \sum_j e^{s_j - m'} v_j$$
 #
 # At the end the output is $o / \ell$. This is the forward pass of FlashAttention; there, a block lies in the GPU's fast memory,
 # and the matrix never exists in the slow one.
@@ -291,7 +298,7 @@ def full_attention(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None = None) 
 
 def memory_plot(ways: dict[str, Callable[[Tensor, Tensor, Tensor], Tensor]], lengths: list[int], K: int = 16) -> None:
     """Draws the memory that each way of attention takes on random tensors, by length."""
-    fig, ax = plt.subplots(figsize=(6.4, 3.4), layout="constrained")
+    _, ax = plt.subplots(figsize=(6.4, 3.4), layout="constrained")
     for colour, (name, attend) in zip(plots.COLOURS, ways.items(), strict=False):
         peaks = []
         for T in lengths:
@@ -504,8 +511,8 @@ for name, pattern in patterns.items():
 #
 # - `q (..., T, K)`, `k (..., T, K)`, `v (..., T, F)`; `output (..., T, F)`
 # - block `i` has the positions `i * block_size` to `(i + 1) * block_size - 1`; **the last block may be smaller**
-# - `pattern (N, N)` bool: queries of block `i` attend to the keys of all blocks `j` with `pattern[i, j]`, and to no others; there is
-#   at least one in each row. `N` is the number of blocks, the last one included
+# - `pattern (N, N)` bool: queries of block `i` attend to the keys of all blocks `j` with `pattern[i, j]`, and to no others;
+#   there is at least one in each row. `N` is the number of blocks, the last one included
 # - scores are divided by $\sqrt K$; **one softmax** over all keys that a query attends to
 # - keys and values of other blocks are not read. A block that nobody attends to may hold NaN
 # - **memory**: with as many blocks in a row, twice as many positions take at most 2.2 times as much
@@ -557,8 +564,8 @@ check("bigbird_attention")
 # %% [markdown]
 # A window, two global blocks and two random ones: what your function takes in memory, beside the full matrix that is masked.
 #
-# **Predict.** Blocks of 16, about seven in a row: at 512 positions, which share of the matrix is that? By how much do the two lines
-# differ there, and at 2,048?
+# **Predict.** Blocks of 16, about seven in a row: at 512 positions, which share of the matrix is that? By how much do the two
+# lines differ there, and at 2,048?
 
 # %% look="bigbird_attention"
 
@@ -723,7 +730,8 @@ print(f"identity as projection: off by at most {(identity - full_attention(q, k,
 # average it is:** with $w$ normal, $E[e^{w \cdot q - |q|^2/2}\, e^{w \cdot k - |k|^2/2}] = e^{q \cdot k}$.
 # With `M` draws of $w$ the mean is an estimate, and attention becomes
 #
-# $$\frac{\sum_s \phi(q)^\top \phi(k_s)\, v_s}{\sum_s \phi(q)^\top \phi(k_s)} = \frac{\phi(q)^\top \sum_s \phi(k_s) v_s^\top}{\phi(q)^\top \sum_s \phi(k_s)}$$
+# $$\frac{\sum_s \phi(q)^\top \phi(k_s)\, v_s}{\sum_s \phi(q)^\top \phi(k_s)} =
+# \frac{\phi(q)^\top \sum_s \phi(k_s) v_s^\top}{\phi(q)^\top \sum_s \phi(k_s)}$$
 #
 # in which both sums are over keys alone. They are computed once, whatever the number of queries. The features are exponentials
 # and so **positive**: with sines and cosines, which do as well on average, a small sum of large terms can come out negative
@@ -994,9 +1002,10 @@ print(f"values from position 60 on are changed: outputs before it change by {tol
 # queries, in a Python that is compiled; the GPU runs many programs side by side. A block lies in fast memory from the first
 # score to the last sum.
 #
-# Triton is installed by `pip install triton`, on **Linux** only. Where there is no GPU its *interpreter* runs the kernel in
-# NumPy, slowly but with the same results; the check and the grade are made with it. Where Triton is not to be had,
-# the check says so and you lose nothing: these points are a bonus.
+# Triton is installed by `pip install triton`, on **Linux** only. Its *interpreter* runs the kernel in NumPy, on the CPU, slowly
+# but with the same results; the check and the grade are made with it. Where Triton is not to be had, the check says so and you
+# lose nothing: these points are a bonus. If you have a GPU, write `"0"` for `"1"` in the first cell, restart the kernel, and the
+# same code is compiled and runs there. A pointer is a pointer: one that reads far beyond a tensor can end the kernel.
 #
 # `flash_kernel(q, k, v, out, T, S, K, BLOCK_T, BLOCK_S)`: called once for each block of queries and each head
 #
@@ -1011,12 +1020,12 @@ print(f"values from position 60 on are changed: outputs before it change by {tol
 # difficulty 5 of 5 · 60 min
 
 # %%
-os.environ.setdefault("TRITON_INTERPRET", "0" if device == "cuda" else "1")  # read when a kernel is defined
 try:
     import triton
     import triton.language as tl
 except ImportError:  # not Linux, or not installed
     triton, tl = None, SimpleNamespace(constexpr=int)
+
 
 # %% exercise="flash_kernel"
 def flash_kernel(q, k, v, out, T, S, K: tl.constexpr, BLOCK_T: tl.constexpr, BLOCK_S: tl.constexpr):
@@ -1075,13 +1084,13 @@ check("flash_kernel")
 
 
 # %% [markdown]
-# **Given: the launch.** One interface, two ways: the kernel where there is a GPU, `online_softmax_attention` elsewhere.
+# **Given: the launch.** One interface, two ways: the compiled kernel for tensors on a GPU, `online_softmax_attention` elsewhere.
 
 
 # %%
 def flash_attention(q: Tensor, k: Tensor, v: Tensor, block: int = 64) -> Tensor:
-    """Attention of q (H, T, K) to k, v (H, S, K), by flash_kernel on a GPU and by online_softmax_attention elsewhere."""
-    if not (q.is_cuda and triton):
+    """Attention of q (H, T, K) to k, v (H, S, K): flash_kernel if it is compiled, else online_softmax_attention."""
+    if not (q.is_cuda and triton and os.environ["TRITON_INTERPRET"] == "0"):
         return online_softmax_attention(q, k, v, block)
     H, T, K = q.shape
     out = torch.empty_like(q)
@@ -1123,8 +1132,8 @@ if device == "cuda":
 # - `document (T,)` int64: which text each position belongs to
 # - `mask_mod(b, h, q_idx, kv_idx)` is True where the key is in the **same document**, **not after** the query and **at most
 #   `window` positions before** it. `b` and `h`, the numbers of row and head, make no difference
-# - all four arguments are integer tensors that broadcast with each other, or 0-dimensional under `torch.vmap`: no `if`, no `and`, no
-#   `bool(...)`; the result is a bool tensor
+# - all four arguments are integer tensors that broadcast with each other, or 0-dimensional under `torch.vmap`: no `if`, no
+#   `and`, no `bool(...)`; the result is a bool tensor
 #
 # difficulty 2 of 5 · 15 min
 
@@ -1162,7 +1171,9 @@ fig, axes = plt.subplots(1, 2, figsize=(8, 3.9), layout="constrained")
 axes[0].imshow(pattern, cmap="Blues", vmin=0, vmax=1.4)
 axes[0].set(title="three texts in a row, a window of 12", xlabel="key", ylabel="query")
 axes[1].imshow(blocks.to_dense()[0, 0], cmap="Blues", vmin=0, vmax=1.4)
-axes[1].set(title=f"blocks of 8 that are computed: {100 - blocks.sparsity():.0f} %", xlabel="key block", ylabel="query block")
+axes[1].set(
+    title=f"blocks of 8 that are computed: {100 - blocks.sparsity():.0f} %", xlabel="key block", ylabel="query block"
+)
 plt.show()
 
 # %% [markdown]
@@ -1176,8 +1187,8 @@ plt.show()
 # `rotary(x, positions, base=10000.0, factor=1.0) -> turned`
 #
 # - `x (..., T, K)`, `K` even; `positions (T,)`, whole numbers that need not begin at 0
-# - pair `i`, for `i` from 0 to `K/2 - 1`, is the features `i` and `i + K/2`; its angle at position `t` is $\theta = \frac{t}{\text{factor}} \cdot
-#   \text{base}^{-2i/K}$
+# - pair `i`, for `i` from 0 to `K/2 - 1`, is the features `i` and `i + K/2`; its angle at position `t` is
+#   $\theta = \frac{t}{\text{factor}} \cdot \text{base}^{-2i/K}$
 # - `(a, b)` becomes $(a \cos\theta - b \sin\theta,\ a \sin\theta + b \cos\theta)$
 #
 # difficulty 2 of 5 · 20 min
@@ -1218,7 +1229,10 @@ one = torch.ones(1, 32) / 32**0.5
 distances = torch.arange(0, 400)
 fig, ax = plt.subplots(figsize=(7.5, 3), layout="constrained")
 for colour, factor in zip(plots.COLOURS, (1.0, 4.0), strict=False):
-    for start, style in ((0, {"color": colour, "alpha": 0.5, "linewidth": 3}), (1000, {"color": "black", "linestyle": ":"})):
+    for start, style in (
+        (0, {"color": colour, "alpha": 0.5, "linewidth": 3}),
+        (1000, {"color": "black", "linestyle": ":"}),
+    ):
         query = rotary(one, torch.tensor([start]), factor=factor)
         moved = rotary(one.expand(400, -1), distances + start, factor=factor)
         ax.plot(distances, moved @ query[0], **style, label=f"factor {factor:g}, query at {start:,}")
