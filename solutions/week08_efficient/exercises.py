@@ -67,7 +67,7 @@ def online_cases(rng: torch.Generator) -> Cases:
     rising["q"] = 1.5 * along + 0.2 * rising["q"]
     low = qkv(rng, (2,), 3, 7, 4, 3)
     low["q"], low["k"] = 16 * along + low["q"], -11 * along + 0.3 * low["k"]
-    square = {name: tensor for name, tensor in qkv(rng, (), 256, 256, 4, 4).items() if name != "upstream"}
+    square = {name: tensor for name, tensor in qkv(rng, (), 128, 128, 4, 4).items() if name != "upstream"}
     return [
         case("several heads, equal blocks", qkv(rng, (2, 3), 4, 6, 5, 3), 2),
         case("scores that rise, so that each block has a new maximum", rising, 2),
@@ -77,7 +77,7 @@ def online_cases(rng: torch.Generator) -> Cases:
         case("scores that are all far below 0", low, 3),
         case("causal, a smaller last block", qkv(rng, (2,), 7, 7, 4, 3), 3, True),
         case("causal, single keys", qkv(rng, (), 4, 4, 3, 2), 1, True),
-        case("256 and 512 positions, for their memory", square, 16, repeats=[1, 2]),
+        case("128 and 256 positions, for their memory", square, 16, repeats=[1, 2]),
         case("the same, causal", square, 16, True, repeats=[1, 2]),
     ]
 
@@ -149,8 +149,8 @@ def bigbird_cases(rng: torch.Generator) -> Cases:
     hidden["pattern"][:, 1] = False
     hidden["pattern"][~hidden["pattern"].any(dim=1), 2] = True
     hidden["k"][:, 3:6] = hidden["v"][:, 3:6] = math.nan
-    near = (torch.arange(32).unsqueeze(1) - torch.arange(32)).abs() <= 1
-    _, long = case("", (), 256, 8, near)
+    near = (torch.arange(16).unsqueeze(1) - torch.arange(16)).abs() <= 1
+    _, long = case("", (), 128, 8, near)
     del long["upstream"]
     return [
         case("two heads, equal blocks", (2,), 8, 2, some(4)),
@@ -159,7 +159,7 @@ def bigbird_cases(rng: torch.Generator) -> Cases:
         case("every block with every one", (2, 2), 6, 2, torch.ones(3, 3, dtype=torch.bool)),
         case("blocks of one position", (), 5, 1, some(5)),
         (kind, hidden),
-        ("256 and 512 positions, for their memory", long | {"repeats": [1, 2]}),
+        ("128 and 256 positions, for their memory", long | {"repeats": [1, 2]}),
     ]
 
 
@@ -243,13 +243,13 @@ def causal_cases(rng: torch.Generator) -> Cases:
     def case(kind: str, leading: tuple[int, ...], T: int, M: int, scale: float = 1.0, **more) -> tuple[str, dict]:
         return kind, qkv(rng, leading, T, T, 4, 3, scale) | {"projection": normal(rng, M, 4)} | more
 
-    _, long = case("", (), 256, 2)
+    _, long = case("", (), 128, 2)
     del long["upstream"]
     return [
         case("two heads", (2,), 5, 6),
         case("two positions", (), 2, 4),
         case("queries and keys of some size", (2, 2), 4, 8, scale=2.0),
-        ("256 and 512 positions, for their memory", long | {"repeats": [1, 2]}),
+        ("128 and 256 positions, for their memory", long | {"repeats": [1, 2]}),
     ]
 
 

@@ -95,10 +95,10 @@ check = checks_for("week08_efficient")
 # - `"full"`: scores and weighted sums. The `T × T` scores lie in memory
 # - `"online"`: the same, on `size` keys at a time. In memory: the `T × size` scores of one block
 # - `"sparse"`: each query has scores and a weighted sum over `size` keys only. In memory: these scores
-# - `"linformer"`: keys and values are each multiplied by a matrix, `(size, T) @ (T, K)`; then scores and sums over the `size` that
-#   are left. In memory: both products, and the scores
-# - `"performer"`: `size` features of each query and of each key, `(T, K) @ (K, size)`; the keys' features times the values, `(size,
-#   T) @ (T, K)`; the queries' features times that; and the queries' features times a vector of `size` sums, for the denominators.
+# - `"linformer"`: keys and values are each multiplied by a matrix, `(size, T) @ (T, K)`; then scores and sums over the `size`
+#   that are left. In memory: both products, and the scores
+# - `"performer"`: `size` features of each query and of each key, `(T, K) @ (K, size)`; the keys' features times the values,
+#   `(size, T) @ (T, K)`; the queries' features times that; and the queries' features times a vector of `size` sums, for the denominators.
 #   In memory: the features of queries and of keys, the `size × K` product, and the vector
 # - the softmax, the exponentials and the scale are not counted
 # - both results are whole numbers (`int`)
