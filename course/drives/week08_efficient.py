@@ -3,6 +3,8 @@
 Every function calls the student's code on one case and returns raw outputs. Gradients are taken under random upstream
 gradients that come with the case. A case that has `repeats` measures memory: the function runs on the case's tensors, each of
 them so many times in a row, and the most bytes that it held are noted; `measure` concludes whether they grow with the length.
+Where they do, a case that has `reach` runs once more, on so many repeats that a matrix of all pairs would not fit into the
+memory that the grader's sandbox allows: whoever misleads the measure is stopped there.
 """
 
 import os
@@ -19,14 +21,24 @@ GROWTH = f"twice the length takes at most {MOST_GROWTH} times the memory"
 
 
 def _attend(inputs: dict, names: tuple[str, ...], call: Callable[..., Tensor]) -> dict:
-    """{"output": ...} and the gradients of the named tensors; {"peaks": [bytes]} where the case measures memory."""
+    """{"output": ...} and the gradients of the named tensors; where the case measures memory, {"peaks": [bytes, bytes]}.
+
+    With `reach`, and where the peaks are right: also "far away", some rows of the last repeat's output.
+    """
     if "repeats" in inputs:
+
+        def longer(times: int) -> list[Tensor]:
+            return [torch.cat([inputs[name]] * times, dim=-2) for name in names]
+
         peaks = []
         for times in inputs["repeats"]:
-            # q, k and v are repeated along time; a projection (M, K) is as it is.
-            longer = [torch.cat([inputs[name]] * times, dim=-2) if name in "qkv" else inputs[name] for name in names]
-            peaks.append(peak_bytes(lambda longer=longer, times=times: call(*longer, times=times)))
-        return {"peaks": peaks}
+            arguments = longer(times)
+            peaks.append(peak_bytes(lambda arguments=arguments, times=times: call(*arguments, times=times)))
+        if "reach" not in inputs or not _grows_slowly(peaks):
+            return {"peaks": peaks}
+        with torch.no_grad():
+            output = call(*longer(inputs["reach"]), times=inputs["reach"])
+        return {"peaks": peaks, "far away": output[..., -inputs["q"].size(-2) :: 64, :].clone()}
     arguments = tracked(*(inputs[name] for name in names))
     output = call(*arguments)
     return {"output": output} | gradients_of([output], [inputs["upstream"]], dict(zip(names, arguments, strict=True)))
@@ -36,8 +48,14 @@ def _measure(inputs: dict, outputs: Any) -> Any:
     """The outputs; in place of two peaks whether the second, of twice the length, is small enough."""
     if "repeats" not in inputs:
         return outputs
-    short, long = outputs["peaks"]
-    return {GROWTH: 0 < long <= MOST_GROWTH * short}
+    peaks = outputs["peaks"]
+    return {GROWTH: _grows_slowly(peaks)} | {name: value for name, value in outputs.items() if name != "peaks"}
+
+
+def _grows_slowly(peaks: list[int]) -> bool:
+    """Whether the second peak, of twice the length, is small enough."""
+    short, long = peaks
+    return 0 < long <= MOST_GROWTH * short
 
 
 # --------------------------------------------------------------------------------------- everything with everything
@@ -51,7 +69,7 @@ def attention_cost(student: Student, inputs: dict) -> dict:
 
 
 def online_softmax_attention(student: Student, inputs: dict) -> dict:
-    """{"output": (..., T, F)} and the gradients of q, k and v; {"peaks": [...]} where memory is measured."""
+    """{"output": (..., T, F)} and the gradients of q, k and v; as `_attend` where memory is measured."""
     causal = (True,) if inputs["is_causal"] else ()
 
     def call(q: Tensor, k: Tensor, v: Tensor, times: int = 1) -> Tensor:
@@ -82,12 +100,13 @@ def random_mask(student: Student, inputs: dict) -> dict:
 
 
 def bigbird_attention(student: Student, inputs: dict) -> dict:
-    """{"output": (..., T, F)} and the gradients of q, k and v; {"peaks": [...]} where memory is measured.
+    """{"output": (..., T, F)} and the gradients of q, k and v; as `_attend` where memory is measured.
 
     A repeated case has the case's pattern along the diagonal, once for each repeat.
     """
     pattern = inputs["pattern"]
-    repeated = {times: torch.block_diag(*[pattern.float()] * times).bool() for times in inputs.get("repeats", [])}
+    lengths = [*inputs.get("repeats", []), *([inputs["reach"]] if "reach" in inputs else [])]
+    repeated = {times: torch.block_diag(*[pattern.float()] * times).bool() for times in lengths}
 
     def call(q: Tensor, k: Tensor, v: Tensor, times: int = 1) -> Tensor:
         return student.bigbird_attention(q, k, v, repeated.get(times, pattern), inputs["block_size"])
@@ -122,7 +141,7 @@ def performer_features(student: Student, inputs: dict) -> dict:
 
 
 def performer_attention(student: Student, inputs: dict) -> dict:
-    """{"output": (..., T, F)} and the gradients of q, k and v; {"peaks": [...]} where memory is measured."""
+    """{"output": (..., T, F)} and the gradients of q, k and v; as `_attend` where memory is measured."""
 
     def call(q: Tensor, k: Tensor, v: Tensor, times: int = 1) -> Tensor:
         return student.performer_attention(q, k, v, inputs["projection"])
@@ -137,7 +156,7 @@ measure_performer_attention = _measure
 
 
 def causal_performer_attention(student: Student, inputs: dict) -> dict:
-    """{"output": (..., T, F)} and the gradients of q, k and v; {"peaks": [...]} where memory is measured."""
+    """{"output": (..., T, F)} and the gradients of q, k and v; as `_attend` where memory is measured."""
 
     def call(q: Tensor, k: Tensor, v: Tensor, times: int = 1) -> Tensor:
         return student.causal_performer_attention(q, k, v, inputs["projection"])

@@ -21,6 +21,7 @@ READY_MADE = [
     "aten::logsumexp",
     "aten::log_softmax",
 ]
+REACH = 24  # times 1,024 positions: a matrix of all pairs, 2.4 GB, is more than a kernel is allowed
 ONLY_MEMORY = "The results are right, but all pairs of positions are in memory at some moment"
 
 
@@ -149,8 +150,8 @@ def bigbird_cases(rng: torch.Generator) -> Cases:
     hidden["pattern"][:, 1] = False
     hidden["pattern"][~hidden["pattern"].any(dim=1), 2] = True
     hidden["k"][:, 3:6] = hidden["v"][:, 3:6] = math.nan
-    near = (torch.arange(16).unsqueeze(1) - torch.arange(16)).abs() <= 1
-    _, long = case("", (), 128, 8, near)
+    near = (torch.arange(8).unsqueeze(1) - torch.arange(8)).abs() <= 1
+    _, long = case("", (), 1024, 128, near)
     del long["upstream"]
     return [
         case("two heads, equal blocks", (2,), 8, 2, some(4)),
@@ -159,7 +160,7 @@ def bigbird_cases(rng: torch.Generator) -> Cases:
         case("every block with every one", (2, 2), 6, 2, torch.ones(3, 3, dtype=torch.bool)),
         case("blocks of one position", (), 5, 1, some(5)),
         (kind, hidden),
-        ("128 and 256 positions, for their memory", long | {"repeats": [1, 2]}),
+        ("1,024 positions and more, for their memory", long | {"repeats": [1, 2], "reach": REACH}),
     ]
 
 
@@ -225,14 +226,14 @@ def performer_cases(rng: torch.Generator) -> Cases:
     ) -> tuple[str, dict]:
         return kind, qkv(rng, leading, T, S, 5, 3, scale) | {"projection": normal(rng, M, 5)} | more
 
-    _, long = case("", (), 128, 128, 4)
+    _, long = case("", (), 1024, 1024, 4)
     del long["upstream"]
     return [
         case("two heads", (2,), 4, 6, 7),
         case("a single query, few features", (), 1, 5, 3),
         case("more queries than keys", (2, 2), 6, 3, 8),
         case("queries and keys of large norm", (2,), 3, 5, 9, scale=3.0),
-        ("128 and 256 positions, for their memory", long | {"repeats": [1, 2]}),
+        ("1,024 positions and more, for their memory", long | {"repeats": [1, 2], "reach": REACH}),
     ]
 
 
@@ -682,7 +683,7 @@ EXERCISES = [
             ),
             Mistake(
                 "inverted",
-                "True and False are exchanged: True means that attention is allowed.",
+                "True and False are exchanged: what is global should be True, and the rest False.",
                 "return chosen.unsqueeze(1) | chosen",
                 "return ~(chosen.unsqueeze(1) | chosen)",
             ),
@@ -891,7 +892,12 @@ EXERCISES = [
                 "scores.softmax(dim=-1)",
                 "scores.softmax(dim=-2)",
             ),
-            Mistake("unscaled", "The scores are not divided by the square root of K.", " / math.sqrt(q.size(-1))", ""),
+            Mistake(
+                "unscaled",
+                "The scores of a block are not divided by the square root of K.",
+                " / math.sqrt(q.size(-1))",
+                "",
+            ),
             Mistake(
                 "scaled-by-the-block",
                 "The scores are divided by the root of the block size; it should be that of the width K.",
@@ -940,7 +946,12 @@ EXERCISES = [
                 "scores.softmax(dim=-1)",
                 "scores.softmax(dim=-2)",
             ),
-            Mistake("unscaled", "The scores are not divided by the square root of K.", " / math.sqrt(q.size(-1))", ""),
+            Mistake(
+                "unscaled",
+                "The scores of the mixtures are not divided by the square root of K.",
+                " / math.sqrt(q.size(-1))",
+                "",
+            ),
             Mistake(
                 "scaled-by-the-mixtures",
                 "The scores are divided by the root of P, the number of mixtures; it should be that of the width K.",
@@ -1283,7 +1294,7 @@ EXERCISES = [
         stretch=True,
         timeout=60.0,
         mistakes=[
-            Mistake("unscaled", "The scores are not divided by the square root of K.", " / K**0.5", ""),
+            Mistake("unscaled", "In the kernel nothing is divided by the square root of K.", " / K**0.5", ""),
             Mistake(
                 "scaled-twice",
                 "The scores are divided by the square root of K twice: with the queries, and again.",
@@ -1323,20 +1334,20 @@ EXERCISES = [
             ),
             Mistake(
                 "never-rescaled",
-                "When the maximum rises, what was summed before is not put right.",
+                "The kernel does not put right what was summed before, when the maximum rises.",
                 "tl.exp(largest - new)",
                 "tl.exp(largest * 0.0)",
                 also=[('tl.full((BLOCK_T,), float("-inf"), tl.float32)', "tl.full((BLOCK_T,), -1e4, tl.float32)")],
             ),
             Mistake(
                 "sum-not-rescaled",
-                "When the maximum rises, the weighted sum is put right but the sum of weights is not.",
+                "The kernel puts the weighted sum right when the maximum rises, but not the sum of weights.",
                 "total = total * shrink",
                 "total = total",
             ),
             Mistake(
                 "not-divided",
-                "The weighted sum is never divided by the sum of the weights.",
+                "The kernel stores the weighted sum without dividing it by the sum of the weights.",
                 "weighted / total[:, None]",
                 "weighted",
             ),

@@ -40,17 +40,18 @@
 # | 2. Holes in the matrix | `window_mask`, `global_mask`, `random_mask`, `bigbird_attention`, a written question | 110 | 31 |
 # | 3. A shorter memory | `linformer_attention`, a written question | 40 | 11 |
 # | 4. Random features | `orthogonal_projections`, `performer_features`, `performer_attention` | 95 | 25 |
-# | 5. Further | stretch: `causal_performer_attention`, `flash_kernel`, `flex_mask`, `rotary` | 110 | 15 more |
+# | 5. Further | stretch: `causal_performer_attention`, `flash_kernel`, `flex_mask`, `rotary` | 115 | 15 more |
 #
 # That makes 93 points, and a little under six hours for them. The `stretch` exercises come on top and earn bonus points.
 #
 # As in week 1: each exercise has a specification, hints, a **check** that works offline, and something to look at that
 # your own code makes. The cells that draw something are not run when you are graded. Before you submit, run every check once
-# more, or press *Validate*. Nothing here needs a GPU; where there is one, the last parts use it.
+# more, or press *Validate*. Nothing here needs a GPU; where there is one, the kernel of part 5 can run on it.
 #
 # **Some checks measure memory.** They run your function on `n` positions and on `2n`, and note the most bytes of tensors that
 # it held at any moment. Twice the length may take at most **2.2 times** as much. A function that makes a `T × T` matrix
-# somewhere takes four times as much, however right its results are.
+# somewhere takes four times as much, however right its results are. Where `bigbird_attention` and `performer_attention` pass, they are run
+# once more on 24,576 positions, whose matrix would not fit into the memory that a kernel has when you are graded.
 #
 # **Letters** name axes: `B` batch, `T` positions of queries, `S` positions of keys, `K` the width of a head, `F` the width of
 # values, `M` random features, `N` blocks, `P` the length that keys are projected to. Leading axes are written `...`: batch
@@ -98,8 +99,8 @@ check = checks_for("week08_efficient")
 # - `"linformer"`: keys and values are each multiplied by a matrix, `(size, T) @ (T, K)`; then scores and sums over the `size`
 #   that are left. In memory: both products, and the scores
 # - `"performer"`: `size` features of each query and of each key, `(T, K) @ (K, size)`; the keys' features times the values,
-#   `(size, T) @ (T, K)`; the queries' features times that; and the queries' features times a vector of `size` sums, for the denominators.
-#   In memory: the features of queries and of keys, the `size × K` product, and the vector
+#   `(size, T) @ (T, K)`; the queries' features times that; and the queries' features times a vector of `size` sums, for the
+#   denominators. In memory: the features of queries and of keys, the `size × K` product, and the vector
 # - the softmax, the exponentials and the scale are not counted
 # - both results are whole numbers (`int`)
 # - raises `ValueError` for another kind
@@ -236,7 +237,7 @@ def online_softmax_attention(q: Tensor, k: Tensor, v: Tensor, block_size: int, i
 #
 # <details><summary>Hint 2</summary>
 #
-# Keep the maximum and the sum as `(..., T, 1)`: then all products broadcast. `scores.amax(dim=-1, keepdim=True)` keeps the axis.
+# Keep the maximum and the sum as `(..., T, 1)`: then all products broadcast. `amax` and `sum` keep the axis if you say `keepdim=True`.
 #
 # </details>
 #
@@ -292,7 +293,7 @@ print(f"yours {outputs[-1]:.6f}, PyTorch's {exact:.6f}")
 # %%
 def full_attention(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None = None) -> Tensor:
     """Attention as in week 3, with all scores at once: q (..., T, K), k (..., S, K), v (..., S, F), mask (T, S)."""
-    scores = q @ k.transpose(-2, -1) / math.sqrt(q.size(-1))
+    scores = q @ k.mT / math.sqrt(q.size(-1))
     return (scores if mask is None else scores.masked_fill(~mask, -math.inf)).softmax(dim=-1) @ v
 
 
@@ -1059,9 +1060,9 @@ def flash_kernel(q, k, v, out, T, S, K: tl.constexpr, BLOCK_T: tl.constexpr, BLO
 # %% [markdown]
 # <details><summary>Hint 1</summary>
 #
-# `rows = tl.program_id(0) * BLOCK_T + tl.arange(0, BLOCK_T)` are the positions of this block. A block of pointers is a
-# pointer plus a block of offsets: `q + head * T * K + rows[:, None] * K + features[None, :]`, with `features = tl.arange(0,
-# K)`.
+# The positions of this block are `BLOCK_T` times its number, plus `tl.arange(0, BLOCK_T)`; call them `rows`. A block of pointers
+# is a pointer plus a block of offsets: `rows[:, None] * K + features[None, :]`, with `features = tl.arange(0, K)`, behind the
+# beginning of the head.
 #
 # </details>
 #
