@@ -50,8 +50,8 @@
 #
 # **Some checks measure memory.** They run your function on `n` positions and on `2n`, and note the most bytes of tensors that
 # it held at any moment. Twice the length may take at most **2.2 times** as much. A function that makes a `T × T` matrix
-# somewhere takes four times as much, however right its results are. Where `bigbird_attention` and `performer_attention` pass, they are run
-# once more on 24,576 positions, whose matrix would not fit into the memory that a kernel has when you are graded.
+# somewhere takes four times as much, however right its results are. Where `bigbird_attention` and `performer_attention` pass,
+# they are run once more on 24,576 positions, whose matrix would not fit into the memory that a kernel has when you are graded.
 #
 # **Letters** name axes: `B` batch, `T` positions of queries, `S` positions of keys, `K` the width of a head, `F` the width of
 # values, `M` random features, `N` blocks, `P` the length that keys are projected to. Leading axes are written `...`: batch
@@ -237,7 +237,8 @@ def online_softmax_attention(q: Tensor, k: Tensor, v: Tensor, block_size: int, i
 #
 # <details><summary>Hint 2</summary>
 #
-# Keep the maximum and the sum as `(..., T, 1)`: then all products broadcast. `amax` and `sum` keep the axis if you say `keepdim=True`.
+# Keep the maximum and the sum as `(..., T, 1)`: then all products broadcast. `amax` and `sum` keep
+# the axis if you say `keepdim=True`.
 #
 # </details>
 #
@@ -675,19 +676,19 @@ check("linformer_attention")
 # %% look="linformer_attention"
 S, K = 256, 16
 rng = torch.Generator().manual_seed(7)
-noise = torch.randn(3, S, K, generator=rng)
-steps_of_noise = F.avg_pool1d(torch.randn(3, K, S + 30, generator=rng), 31, stride=1).transpose(1, 2) * 31**0.5
+rough = torch.randn(3, S, K, generator=rng)
+smooth = F.avg_pool1d(torch.randn(3, K, S + 30, generator=rng), 31, stride=1).transpose(1, 2) * 31**0.5
 fig, axes = plt.subplots(1, 2, figsize=(11, 3.3), sharey=True, layout="constrained")
-for ax, (name, (q, k, v)) in zip(axes, {"rough": noise, "smooth": steps_of_noise}.items(), strict=True):
+for ax, (name, (q, k, v)) in zip(axes, {"rough": rough, "smooth": smooth}.items(), strict=True):
     exact = full_attention(q, k, v)
     lengths, means, choices = [8, 16, 32, 64, 128, 256], [], []
     for P in lengths:
         average = torch.eye(P).repeat_interleave(S // P, dim=1) * P / S
-        drawn = torch.randn(P, S, generator=rng) / P**0.5
-        for errors, (e, f) in ((means, (average, average)), (randoms, (drawn, drawn))):
-            errors.append(((linformer_attention(q, k, v, e, f) - exact).norm() / exact.norm()).item())
+        chosen = torch.eye(S)[torch.randperm(S, generator=rng)[:P]]
+        for errors, e in ((means, average), (choices, chosen)):
+            errors.append(((linformer_attention(q, k, v, e, e) - exact).norm() / exact.norm()).item())
     ax.plot(lengths, means, "o-", label="means of neighbours")
-    ax.plot(lengths, randoms, "s--", label="random mixtures, not trained")
+    ax.plot(lengths, choices, "s--", label="positions at random")
     ax.set_xscale("log", base=2)
     ax.set_xticks(lengths, lengths)
     ax.set(title=f"{name} in time", xlabel="P, of 256 positions")
@@ -695,9 +696,8 @@ for ax, (name, (q, k, v)) in zip(axes, {"rough": noise, "smooth": steps_of_noise
 axes[0].set(ylabel="relative error")
 axes[0].legend(frameon=False)
 plt.show()
-q, k, v = noise
-identity = linformer_attention(q, k, v, torch.eye(S), torch.eye(S))
-print(f"identity as projection: off by at most {(identity - full_attention(q, k, v)).abs().max():.1e}")
+identity = linformer_attention(*rough, torch.eye(S), torch.eye(S))
+print(f"identity as projection: off by at most {(identity - full_attention(*rough)).abs().max():.1e}")
 
 # %% [markdown] written="why_not_causal" points=4
 # ### Why Linformer cannot write
