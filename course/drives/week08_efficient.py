@@ -203,7 +203,10 @@ def _launched(kernel: Any, inputs: dict, device: str) -> dict:
     )
     out = torch.cat([torch.zeros_like(inputs["q"]).flatten(), inputs["q"].new_full((room[0],), GUARD)]).to(device)
     grid = (-(-T // inputs["BLOCK_T"]), H)
-    kernel[grid](q, k, v, out, T, S, K, inputs["BLOCK_T"], inputs["BLOCK_S"])
+    try:
+        kernel[grid](q, k, v, out, T, S, K, inputs["BLOCK_T"], inputs["BLOCK_S"])
+    except Exception as error:  # the interpreter wraps what the kernel raised
+        raise (error.__cause__ or error) from None
     return {"output": out[: H * T * K].view(H, T, K), "behind it": out[H * T * K :]}
 
 

@@ -15,6 +15,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from transformers import LlamaConfig
 from transformers.models.llama.modeling_llama import LlamaRotaryEmbedding, apply_rotary_pos_emb
 
+from autograder.kernel.sandbox import Limits
 from autograder.week import Week
 from course.drives import Student, drive_of, measure_of, peak_bytes
 from course.drives.week08_efficient import GROWTH, NO_TRITON
@@ -265,6 +266,20 @@ def test_memory_of_the_full_matrix_is_found_out(week: dict):
     assert measure_of(WEEK.name, "bigbird_attention")(case, {"peaks": [0, 0]}) == {GROWTH: False}
 
 
+@pytest.mark.parametrize("exercise", ["bigbird_attention", "performer_attention"])
+def test_whoever_forges_the_record_meets_the_kernels_limit(exercise: str, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("course.drives.week08_efficient.peak_bytes", lambda call: 100)
+    lengths = []
+
+    def attend(q: Tensor, k: Tensor, v: Tensor, *rest: object) -> Tensor:
+        lengths.append(len(q))
+        return torch.zeros(len(q), v.size(-1))
+
+    [case] = [case for case in cases_of(WEEK, exercise) if "repeats" in case]
+    drive_of(WEEK.name, exercise)(Student({exercise: attend}), case)
+    assert lengths[-1] ** 2 * 4 > Limits.memory
+
+
 # ------------------------------------------------------------------------------------------------------- further
 
 
@@ -276,6 +291,15 @@ def test_the_kernel_is_pytorchs_attention(week: dict, rng: torch.Generator, T: i
     outputs = drive_of(WEEK.name, "flash_kernel")(Student(week), case)
     torch.testing.assert_close(outputs["output"], F.scaled_dot_product_attention(q, k, v))
     torch.testing.assert_close(outputs["output"], week["online_softmax_attention"](q, k, v, blocks[1]))
+
+
+@needs_triton
+def test_a_kernel_that_is_not_written_is_missing():
+    def flash_kernel(q, k, v, out, T, S, K, BLOCK_T, BLOCK_S):
+        raise NotImplementedError()
+
+    with pytest.raises(NotImplementedError):
+        drive_of(WEEK.name, "flash_kernel")(Student({"flash_kernel": flash_kernel}), cases_of(WEEK, "flash_kernel")[0])
 
 
 def test_without_triton_the_check_says_so(week: dict, monkeypatch: pytest.MonkeyPatch):
