@@ -1245,5 +1245,5 @@ plt.show()
 # ## What you have
 #
 # Attention without its matrix, attention with holes, attention to mixtures and attention by random features; of each you know
-# what it costs and what it gives up: nothing but time, far pairs, the order of time, exactness. Before you submit:
+# what it costs and what it gives up: nothing, far pairs, the order of time, exactness. Before you submit:
 # *Validate*, or every check once more.
