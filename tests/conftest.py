@@ -1,10 +1,13 @@
 """Fixtures shared by all tests. `small_course` is a real course with one exercise: week 1 cut down to `rnn_step`."""
 
+import os
 import shutil
 from pathlib import Path
 
 import jupytext
 import pytest
+
+os.environ.setdefault("TRITON_INTERPRET", "1")  # Triton reads it when it is imported, and transformers imports Triton
 
 ROOT = Path(__file__).parent.parent
 WEEK = "week01_rnn"

@@ -15,6 +15,7 @@ import socket
 import sys
 import traceback
 from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 from types import ModuleType
@@ -47,6 +48,9 @@ def measure_of(week: str, exercise: str) -> Callable[[dict, Any], Any]:
     """What turns raw outputs into what is compared; the outputs themselves where the exercise has no measure."""
     name = "measure_" + slug(exercise).replace("-", "_")
     return getattr(drives_of(week), name, lambda inputs, outputs: outputs)
+
+
+MEMORY = ProfilerConfig(ProfilerState.CPU, False, True, False, False, False, _ExperimentalConfig())
 
 
 class Missing(NameError):
@@ -95,6 +99,32 @@ def gradients(
 def tracked(*tensors: Tensor) -> list[Tensor]:
     """Fresh leaves that record gradients, with the values of the given tensors."""
     return [tensor.detach().clone().requires_grad_(True) for tensor in tensors]
+
+
+def peak_bytes(call: Callable[[], Any]) -> int:
+    """The most bytes of tensors on the CPU that a call had allocated and not yet freed, at any moment, its result included.
+
+    What PyTorch's profiler notes of every allocation, and so the same number each time. In a thread of its own, without
+    gradients: a Tripwire may be watching this one.
+    """
+
+    def watched() -> list:
+        torch.autograd._enable_profiler_legacy(MEMORY)
+        try:
+            with torch.no_grad():
+                result = call()
+        finally:
+            records = torch.autograd._disable_profiler_legacy()
+        del result
+        return records
+
+    with ThreadPoolExecutor(1) as thread:
+        records = thread.submit(watched).result()
+    held = most = 0
+    for event in (event for one in records for event in one if event.kind() == "memory_alloc"):
+        held += event.cpu_memory_usage()
+        most = max(most, held)
+    return most
 
 
 def _message(error: BaseException) -> str:
