@@ -1592,6 +1592,76 @@ def param_groups(model: nn.Module, weight_decay: float) -> list[dict]:
     ]
 
 
+# %% [markdown]
+# **Mixed precision.** A matrix product of numbers of 16 bits (`bfloat16`: the range of float32 with three decimal digits)
+# takes half of the time on a GPU and on some processors. Under `torch.autocast` products are made so, while weights, norms
+# and the loss stay in float32. On a CPU the backward pass of PyTorch's fused attention is slow in 16 bits; so there the plain
+# one is asked for. Whether all this helps is measured below.
+#
+# `pretrain` puts the parts together, with `train.fit`, the course's training loop, inside.
+
+
+# %%
+import contextlib
+import json
+
+from torch.nn.attention import SDPBackend, sdpa_kernel
+
+from course import data, train
+
+
+@contextlib.contextmanager
+def mixed_precision(device_type: str):
+    """Within it matrix products are made in bfloat16; attention on a CPU without the fused kernel."""
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(torch.autocast(device_type, torch.bfloat16))
+        if device_type == "cpu":
+            stack.enter_context(sdpa_kernel(SDPBackend.MATH))
+        yield
+
+
+def next_token_loss(model: nn.Module, tokens: Tensor) -> Tensor:
+    """Your `lm_loss` in nats on windows (B, T + 1), of which the model reads T: the last token is only predicted."""
+    logits, _ = model(tokens[:, :-1])
+    return lm_loss(F.pad(logits, (0, 0, 0, 1)), tokens)  # it asks nothing of the last position
+
+
+def pretrain(
+    model: nn.Module,
+    batch_at: train.BatchAt,
+    updates: int,
+    *,
+    peak: float,
+    warmup: int = 100,
+    weight_decay: float = 0.1,
+    bfloat16: bool = False,
+    loss: train.Loss = next_token_loss,
+    **settings: object,
+) -> train.History:
+    """Trains on windows (batch size, context + 1): AdamW, the learning rate by `cosine_lr`, gradients clipped at 1.
+
+    settings go to `train.fit`: evaluate, every, seconds, clock, label.
+    """
+
+    def its_loss(model: nn.Module, *batch: Tensor) -> Tensor:
+        with mixed_precision(batch[0].device.type) if bfloat16 else contextlib.nullcontext():
+            return loss(model, *batch)
+
+    def adamw(model: nn.Module) -> torch.optim.Optimizer:
+        return torch.optim.AdamW(param_groups(model, weight_decay), betas=(0.9, 0.99), fused=True)
+
+    rate = lambda history: cosine_lr(history.updates, peak, warmup, updates)  # noqa: E731
+    return train.fit(model, batch_at, its_loss, updates, lr=rate, optimizer=adamw, **settings)
+
+
+def new_gpt(vocab_size: int, context: int, d_model: int, num_heads: int, num_layers: int, seed: int = 0) -> nn.Module:
+    """Your GPT with your first weights, from a seed."""
+    model = GPT(vocab_size, context, d_model, num_heads, num_layers)
+    rng = torch.Generator().manual_seed(seed)
+    init_weights_(model, {name: torch.randn(p.shape, generator=rng) for name, p in model.named_parameters()})
+    return model
+
+
 # %% look="cosine_lr"
 fig, ax = plt.subplots(figsize=(6, 2.4), layout="constrained")
 ax.plot([cosine_lr(step, 1e-3, 100, 2000) for step in range(2200)])
