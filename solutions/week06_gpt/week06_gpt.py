@@ -1824,8 +1824,8 @@ print("from here on:", "bfloat16" if bfloat16 else "float32")
 # %% [markdown]
 # ## Experiment: your GPT, character by character
 #
-# *About a minute and a half.* Four layers, four heads, 128 wide, windows of 128 characters: the same text and the same score as the
-# recurrent networks of weeks 1 and 2. It is saved as `chars.safetensors` and `chars.json`, which you hand in.
+# *About a minute and a half.* Four layers, four heads, 128 wide, windows of 128 characters: the same text and the same score
+# as the recurrent networks of weeks 1 and 2. It is saved as `chars.safetensors` and `chars.json`, which you hand in.
 #
 # **Predict**, before you run anything. The loss at the start, in nats? The LSTM of week 2 had 2.3 bits after a minute. What
 # will this GPT have after as long? And what will it write after 80, 160, ... updates?
@@ -1878,9 +1878,9 @@ for sample in samples:
 # %% [markdown]
 # ## Experiment: pairs of bytes
 #
-# *About two minutes.* The same model on 1,000 byte pairs that your `bpe_train` learns from the same novels. A window of 128 tokens is
-# longer now, and there are fewer predictions in a page; each is harder. To compare the two, all bits are added up and divided
-# by **characters**.
+# *About two minutes.* The same model on 1,000 byte pairs that your `bpe_train` learns from the same novels. A window of 128
+# tokens is longer now, and there are fewer predictions in a page; each is harder. To compare the two, all bits are added up
+# and divided by **characters**.
 #
 # **Predict.** How many characters has a token? Which of the two models has the fewer bits per character after as many
 # updates, and which after as many characters?
@@ -1941,7 +1941,7 @@ for width, layers, number in grown:
     settings = {"every": number // 8, "clock": clock, "bfloat16": bfloat16 and width >= 96}
     settings["evaluate"] = lambda model: bits_of(model, watched_less, watched_text[:10_000], 64) * math.log(2)
     history = pretrain(model, batches, number, peak=3e-3, warmup=50, lowest=1.0, label=f"width {width}", **settings)
-    for update, seconds, _, nats in history.points:
+    for update, _, _, nats in history.points:
         flops = training_flops(model, update * 12 * 64)
         scaling.append({"width": width, "parameters": count_parameters(model), "flops": flops, "nats": nats})
 frontier = [a for a in scaling if not any(b["flops"] <= a["flops"] and b["nats"] < a["nats"] for b in scaling)]
@@ -2009,17 +2009,16 @@ for name, (its_shape, number, word, published, published_days) in sizes_of.items
         "published petaflop/s-days": published_days,
     }
     big_models.append(found)
-    print(
-        f"{name:13}{found['parameters']:>17,} parameters, {number:>17,} tokens ({word}): {days:12.4g} petaflop/s-days, {published_days or 'none'} published"
-    )
+    print(f"{name:13}{found['parameters']:>16,} parameters,{number:>18,} tokens ({word}):", end=" ")
+    print(f"{days:.4g} petaflop/s-days; published: {published_days or 'none'}")
 print(f"{big_models[2]['petaflop/s-days'] / big_models[-1]['petaflop/s-days']:.1e} times yours")
 
 # %% [markdown]
 # ## Experiment: the common curve
 #
 # *Seconds.* The novel again, by the seconds that a model was trained and by the characters that it has seen: your earlier
-# networks, if their folders lie beside this week's, your GPT, and two that the course trained for longer, an LSTM of 256 units and
-# a GPT of the size of yours.
+# networks, if their folders lie beside this week's, your GPT, and three that the course trained for longer: an LSTM of 256
+# units, a GPT of the size of yours, and the same on byte pairs.
 #
 # **Predict.** Who is ahead after a minute? Where do the two longer curves cross, if they do: in which panel first, and why?
 
@@ -2175,7 +2174,7 @@ for start in ("novelist", "from nothing"):
         tuned = copy.deepcopy(judge) if start == "novelist" else new_gpt(**like_judge).to(device)
         optimizer = torch.optim.AdamW(param_groups(tuned, 0.1), lr=5e-4)
         rng = torch.Generator().manual_seed(1)
-        for step in range({"cpu": 100, "gpu": 300, "tiny": 2}[size]):
+        for _ in range({"cpu": 100, "gpu": 300, "tiny": 2}[size]):
             rows = [known[i] for i in torch.randint(count, (16,), generator=rng).tolist()]
             goal = torch.tensor([float(row["score"] > 0) for row in rows], device=device)
             loss = F.binary_cross_entropy_with_logits(judged(tuned, [asked(row["text"]) for row in rows]), goal)
@@ -2198,8 +2197,8 @@ for name, found in prompting.items():
 # %% [markdown]
 # ### A real small language model
 #
-# *About two minutes, where it is installed.* SmolLM2 is asked the same question, and then for summaries: pages of GNOME's manual in
-# one sentence, against the page's own **first three sentences**, a baseline that has embarrassed many a summariser. Scored by
+# *About two minutes, where it is installed.* SmolLM2 is asked the same question, and then for summaries: pages of GNOME's
+# manual in one sentence, against the page's own **first three sentences**, a baseline that has embarrassed many a summariser. Scored by
 # your `rouge_l` (a stretch exercise; without it, leave this cell out) against the sentence that the manual's authors wrote.
 #
 # **Predict.** How good is the model without a single example? And are its summaries better than three sentences that nobody
