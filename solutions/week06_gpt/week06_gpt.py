@@ -2198,8 +2198,9 @@ for name, found in prompting.items():
 # ### A real small language model
 #
 # *About two minutes, where it is installed.* SmolLM2 is asked the same question, and then for summaries: pages of GNOME's
-# manual in one sentence, against the page's own **first three sentences**, a baseline that has embarrassed many a summariser. Scored by
-# your `rouge_l` (a stretch exercise; without it, leave this cell out) against the sentence that the manual's authors wrote.
+# manual in one sentence, against the page's own **first three sentences**, a baseline that has embarrassed many a
+# summariser. Scored by your `rouge_l` (a stretch exercise; without it, leave this cell out) against the sentence that the
+# manual's authors wrote.
 #
 # **Predict.** How good is the model without a single example? And are its summaries better than three sentences that nobody
 # had to write?
