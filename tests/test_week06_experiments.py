@@ -146,4 +146,4 @@ def test_an_optimizer_of_ones_own_is_used():
         lr=0.5,
         optimizer=lambda model: torch.optim.SGD(model.parameters()),
     )
-    assert history.losses[1] == pytest.approx(history.losses[0] - 0.5)
+    assert history.losses[1] == pytest.approx(history.losses[0] - 0.5, abs=1e-5)
