@@ -805,14 +805,14 @@ from course.data import novel_alphabet
 
 characters = novel_alphabet().encode(book)
 characters = characters[: len(characters) // 65 * 65].view(-1, 65)  # (B, T)
-size = int(characters.max()) + 1
-once = torch.bincount(characters.flatten(), minlength=size).float()
-after = torch.bincount((characters[:, :-1] * size + characters[:, 1:]).flatten(), minlength=size * size).view(
-    size, size
-)
+different = int(characters.max()) + 1
+once = torch.bincount(characters.flatten(), minlength=different).float()
+after = torch.bincount(
+    (characters[:, :-1] * different + characters[:, 1:]).flatten(), minlength=different * different
+).view(different, different)
 tables = {
-    "all characters alike": torch.zeros(size).expand(size, size),
-    "how often each occurs": (once + 0.01).log().expand(size, size),
+    "all characters alike": torch.zeros(different).expand(different, different),
+    "how often each occurs": (once + 0.01).log().expand(different, different),
     "which follows which": (after + 0.01).log(),
 }
 shares = {name: lm_loss(table[characters[:2000]], characters[:2000]) / math.log(2) for name, table in tables.items()}
@@ -1417,14 +1417,14 @@ def gradient() -> Tensor:
 
 lm_loss(model(rows)[0], rows).backward()
 right = gradient()
-for size in (1, 3, 4, 10):
-    accumulate_gradients(lambda part: lm_loss(model(part)[0], part), rows, size)
-    mine, parts = gradient(), rows.split(size)
+for number in (1, 3, 4, 10):
+    accumulate_gradients(lambda part: lm_loss(model(part)[0], part), rows, number)
+    mine, parts = gradient(), rows.split(number)
     for part in parts:
         (lm_loss(model(part)[0], part) / len(parts)).backward()
     careless = gradient()
     print(
-        f"parts of {size:2}: off by {(mine - right).norm() / right.norm():.1e}; "
+        f"parts of {number:2}: off by {(mine - right).norm() / right.norm():.1e}; "
         f"if each part counts the same: {(careless - right).norm() / right.norm():.1e}"
     )
 
@@ -1739,7 +1739,7 @@ def novelist(kind: str) -> tuple[nn.Module, dict]:
 
 # %% experiment="novels"
 SIZES = {
-    "cpu": {"context": 128, "d_model": 128, "num_heads": 4, "num_layers": 4, "batch": 12, "updates": 400, "peak": 3e-3},
+    "cpu": {"context": 64, "d_model": 128, "num_heads": 4, "num_layers": 4, "batch": 12, "updates": 900, "peak": 2e-3},
     "gpu": {
         "context": 256,
         "d_model": 384,
@@ -1824,7 +1824,7 @@ print("from here on:", "bfloat16" if bfloat16 else "float32")
 # %% [markdown]
 # ## Experiment: your GPT, character by character
 #
-# *About a minute and a half.* Four layers, four heads, 128 wide, windows of 128 characters: the same text and the same score
+# *About a minute and a half.* Four layers, four heads, 128 wide, windows of 64 characters: the same text and the same score
 # as the recurrent networks of weeks 1 and 2. It is saved as `chars.safetensors` and `chars.json`, which you hand in.
 #
 # **Predict**, before you run anything. The loss at the start, in nats? The LSTM of week 2 had 2.3 bits after a minute. What
@@ -1878,7 +1878,7 @@ for sample in samples:
 # %% [markdown]
 # ## Experiment: pairs of bytes
 #
-# *About two minutes.* The same model on 1,000 byte pairs that your `bpe_train` learns from the same novels. A window of 128
+# *About two minutes.* The same model on 1,000 byte pairs that your `bpe_train` learns from the same novels. A window of 64
 # tokens is longer now, and there are fewer predictions in a page; each is harder. To compare the two, all bits are added up
 # and divided by **characters**.
 #
@@ -1929,7 +1929,7 @@ plt.show()
 
 # %% experiment="scaling"
 grown = {
-    "cpu": [(32, 1, 1500), (64, 2, 800), (96, 3, 400), (128, 4, 270)],
+    "cpu": [(32, 1, 3000), (64, 2, 1600), (96, 3, 1000), (128, 4, 800)],
     "gpu": [(64, 2, 8000), (128, 4, 6000), (256, 6, 4000), (512, 8, 2000)],
     "tiny": [(16, 1, 8), (32, 1, 8)],
 }[size]
