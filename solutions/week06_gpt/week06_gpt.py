@@ -1739,7 +1739,7 @@ def novelist(kind: str) -> tuple[nn.Module, dict]:
 
 # %% experiment="novels"
 SIZES = {
-    "cpu": {"context": 64, "d_model": 128, "num_heads": 4, "num_layers": 4, "batch": 12, "updates": 900, "peak": 2e-3},
+    "cpu": {"context": 64, "d_model": 128, "num_heads": 4, "num_layers": 4, "batch": 12, "updates": 700, "peak": 2e-3},
     "gpu": {
         "context": 256,
         "d_model": 384,
@@ -1788,7 +1788,7 @@ ways = {
     "bfloat16, fused attention": lambda: torch.autocast(device, torch.bfloat16),
     "bfloat16, plain attention": lambda: mixed_precision(device),
 }
-rounds, repeats = {"cpu": (4, 3), "gpu": (10, 20), "tiny": (1, 1)}[size]
+rounds, repeats = {"cpu": (3, 3), "gpu": (10, 20), "tiny": (1, 1)}[size]
 precision = []
 for width in (shape["d_model"], 3 * shape["d_model"]):
     for way, context_of in ways.items():
@@ -1929,7 +1929,7 @@ plt.show()
 
 # %% experiment="scaling"
 grown = {
-    "cpu": [(32, 1, 3000), (64, 2, 1600), (96, 3, 1000), (128, 4, 800)],
+    "cpu": [(32, 1, 2400), (64, 2, 1200), (96, 3, 640), (128, 4, 480)],
     "gpu": [(64, 2, 8000), (128, 4, 6000), (256, 6, 4000), (512, 8, 2000)],
     "tiny": [(16, 1, 8), (32, 1, 8)],
 }[size]
