@@ -351,10 +351,10 @@ def trained(path: Path) -> tuple[dict[str, int], dict[str, Tensor], dict[str, An
 
 
 def novelist(kind: str) -> tuple[dict[str, int], dict[str, Tensor], dict[str, Any]]:
-    """A language model of Austen's five novels, trained longer than in week 6's notebook: "chars", "pieces" or "lstm".
+    """A language model of Austen's five novels, trained longer than in week 6's notebook: "chars" or "lstm".
 
     Returns the sizes by which a `GPT` or a `CharLSTM` is built, its parameters, and how it was trained: the processor's
     `seconds`, `updates`, and `points` (update, seconds, characters seen, bits per character at the beginning of
-    *Persuasion*); for "pieces" also the `merges` of its byte pairs.
+    *Persuasion*).
     """
     return trained(DATA / f"novelist_{kind}.safetensors")
