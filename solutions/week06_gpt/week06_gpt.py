@@ -1733,9 +1733,7 @@ def novelist(kind: str) -> tuple[nn.Module, dict]:
     """A model of the course that was trained for longer ("chars" or "lstm"), and how."""
     sizes, weights, training = data.novelist(kind)
     model = (CharLSTM if kind == "lstm" else GPT)(**sizes).to(device).eval()
-    with torch.no_grad():
-        for name, parameter in model.named_parameters():
-            parameter.copy_(weights[name])
+    model.load_state_dict(weights)
     return model, training
 
 
