@@ -1835,11 +1835,12 @@ for row in precision:
 # %% [markdown]
 # <details><summary>What came out where it was measured</summary>
 #
-# One thread of a processor that multiplies in 16 bits: at width 128 an update took 62.5 ms in float32, 61.1 in bfloat16 with
-# the fused attention and 48.7 with the plain one; at width 384 398, 239 and 228 ms. So 16 bits save a fifth of the small
-# model's time and two fifths of the larger one's; the small one gains nothing before the fused attention's backward pass is
-# avoided. The loss, of untrained weights, is the same to three digits. `torch.compile` took 37 seconds by the clock and then
-# 61.1 ms for 62.5: not worth it here, where most of the time is spent in matrix products that are fast already.
+# Forward and backward pass, one thread of a processor that multiplies in 16 bits: at width 128 they took 62.5 ms in float32,
+# 61.1 in bfloat16 with the fused attention and 48.7 with the plain one; at width 384 398, 239 and 228 ms. So 16 bits save a
+# fifth of the small model's time and two fifths of the larger one's; the small one gains nothing before the fused attention's
+# backward pass is avoided. The loss, of untrained weights, is the same to three digits. `torch.compile` took 37 seconds by
+# the clock and then 61.1 ms for 62.5: not worth it here, where most of the time is spent in matrix products that are fast
+# already.
 #
 # </details>
 
@@ -2092,7 +2093,7 @@ if size != "tiny":
 # %% [markdown]
 # <details><summary>What came out where it was measured</summary>
 #
-# After a minute the LSTM is far ahead, at 2.31 bits; the longer GPT is near 2.9. After four minutes they are at 2.05 and 2.12: by
+# After a minute the LSTM is far ahead, at 2.31 bits; the longer GPT is near 3. After four minutes they are at 2.05 and 2.12: by
 # the seconds the curves do not cross. By the characters they do, between 2.0 and 2.3 million: there the GPT goes below the LSTM,
 # and has at 3.4 million what the LSTM has at 4.5. It learns more from each character, and the LSTM reads
 # 2.3 times as many a second on this processor. Part of the crossing is due to the learning rate, which for the GPT had
@@ -2129,6 +2130,16 @@ if size != "tiny":
                 x = block(x.unsqueeze(0))[0][0]
         longer_samples[kind] = {"text": text, "induction scores by layer and head": scores}
         print(f"{kind}: {text!r}\n   induction scores by layer and head: {scores}\n")
+
+# %% [markdown]
+# <details><summary>What came out where it was measured</summary>
+#
+# On characters: *that he referal my own was to her affection inconsiderested it will."* On byte pairs: *that you making you--her
+# imeas I does and conldratress, you could restand I have the bration instonce of her.* Both write Austen's words and invent
+# others; the order of words makes no sense in either. No head copies: all induction scores lie between 0.01 and 0.06, and a
+# head that spreads its attention evenly has 0.02 or a little more here. The heads of Olsson et al. come later in training.
+#
+# </details>
 
 # %% [markdown]
 # ## Experiment: prompting against fine-tuning
