@@ -320,10 +320,7 @@ TRANSLATOR = DATA / "translator.safetensors"
 
 def save_translator(model: torch.nn.Module, sizes: dict[str, int], training: dict[str, Any]) -> None:
     """Writes a model's parameters in half precision, with what it is built from and how it was trained."""
-    from safetensors.torch import save_file
-
-    weights = {name: value.detach().half().cpu().contiguous() for name, value in model.named_parameters()}
-    save_file(weights, TRANSLATOR, {"sizes": json.dumps(sizes), "training": json.dumps(training)})
+    save_trained(TRANSLATOR, model, sizes, training)
 
 
 def translator() -> tuple[dict[str, int], dict[str, Tensor], dict[str, Any]]:
@@ -332,9 +329,32 @@ def translator() -> tuple[dict[str, int], dict[str, Tensor], dict[str, Any]]:
     Returns the sizes by which a `Transformer` is built, its parameters by name, float32, and how it was trained: the
     processor's `seconds`, `updates`, and `points` (update, seconds, bits per character of held-out French).
     """
+    return trained(TRANSLATOR)
+
+
+def save_trained(path: Path, model: torch.nn.Module, sizes: dict[str, int], training: dict[str, Any]) -> None:
+    """Writes a model's parameters in half precision, with what it is built from and how it was trained."""
+    from safetensors.torch import save_file
+
+    weights = {name: value.detach().half().cpu().contiguous() for name, value in model.named_parameters()}
+    save_file(weights, path, {"sizes": json.dumps(sizes), "training": json.dumps(training)})
+
+
+def trained(path: Path) -> tuple[dict[str, int], dict[str, Tensor], dict[str, Any]]:
+    """(sizes, parameters in float32, training) of what `save_trained` wrote."""
     from safetensors import safe_open
 
-    with safe_open(TRANSLATOR, framework="pt") as file:
+    with safe_open(path, framework="pt") as file:
         weights = {name: file.get_tensor(name).float() for name in file.keys()}  # noqa: SIM118
         told = file.metadata()
     return json.loads(told["sizes"]), weights, json.loads(told["training"])
+
+
+def novelist(kind: str) -> tuple[dict[str, int], dict[str, Tensor], dict[str, Any]]:
+    """A language model of Austen's five novels, trained longer than in week 6's notebook: "chars" or "lstm".
+
+    Returns the sizes by which a `GPT` or a `CharLSTM` is built, its parameters, and how it was trained: the processor's
+    `seconds`, `updates`, and `points` (update, seconds, characters seen, bits per character at the beginning of
+    *Persuasion*).
+    """
+    return trained(DATA / f"novelist_{kind}.safetensors")

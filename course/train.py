@@ -136,6 +136,7 @@ def fit(
     *,
     lr: float | Rate = 2e-3,
     betas: tuple[float, float] = (0.9, 0.999),
+    optimizer: Callable[[nn.Module], torch.optim.Optimizer] | None = None,
     max_norm: float = 1.0,
     clip: Clip = clip_in_place,
     evaluate: Callable[[nn.Module], float] | None = None,
@@ -152,6 +153,7 @@ def fit(
     batch_at   update -> batch, tensors on the model's device
     loss       (model, *batch) -> scalar
     lr         the learning rate, or a function of the history so far, asked before each update
+    optimizer  model -> the optimizer, in place of Adam with these betas; its groups all get the learning rate `lr`
     evaluate   model -> figure, every `every` updates, whenever another `every_seconds` were spent, and after the last;
                training stops once it is at least `stop_at`
     seconds    training also stops once so many were spent on updates
@@ -161,7 +163,8 @@ def fit(
     Interrupting the kernel ends the run and returns what there is. Raises FloatingPointError where the loss is no longer
     finite.
     """
-    history, optimizer = History(), torch.optim.Adam(model.parameters(), betas=betas)
+    history = History()
+    optimizer = optimizer(model) if optimizer else torch.optim.Adam(model.parameters(), betas=betas)
     path = Path(checkpoint) if checkpoint else None
     if path and path.exists():
         history = _resume(path, model, optimizer)

@@ -10,6 +10,9 @@ import torch
 from torch import Tensor, nn
 
 from course.drives import Student, by_part, gradients_of, set_weights, several, tracked
+from course.drives.week01_rnn import chars_public, score_chars, scored_part
+
+__all__ = ["chars_public", "score_chars"]  # as in week 1: the same text is asked in the same way
 
 # ------------------------------------------------------------------------------------------------ pairs of bytes
 
@@ -257,3 +260,29 @@ def induction_score(student: Student, inputs: dict) -> dict:
 def rouge_l(student: Student, inputs: dict) -> dict:
     """{"score": a float}."""
     return {"score": student.rouge_l(list(inputs["candidate"]), list(inputs["reference"]))}
+
+
+# ------------------------------------------------------------------------------------------------ trained models
+
+
+def _read(model: nn.Module, tokens: Tensor, context: int) -> Tensor:
+    """Logits (N, T, V) of a model that sees `context` tokens at most, each after the first context from half of it or more."""
+    logits, done = [], 0
+    last = max(tokens.size(1) - context, 0)
+    for start in (*range(0, last, max(context // 2, 1)), last):
+        found, _ = model(tokens[:, start : start + context])
+        logits.append(found[:, done - start :])
+        done = start + found.size(1)
+    return torch.cat(logits, dim=1)
+
+
+def chars(student: Student, inputs: dict) -> dict:
+    """The trained language model's logits, as in week 1's drive of this name."""
+    weights = inputs["weights"]
+    (vocab_size, d_model), context = weights["wte.weight"].shape, len(weights["wpe.weight"])
+    layers = len({name.split(".")[1] for name in weights if name.startswith("h.")})
+    model = student.GPT(vocab_size, context, d_model, inputs["figures"]["num_heads"], layers)
+    model = set_weights(model, weights).eval()
+    with torch.no_grad():
+        logits, changed = (_read(model, inputs[name], context) for name in ("tokens", "changed"))
+    return {"logits": scored_part(logits), "logits on changed": scored_part(changed)}

@@ -5,14 +5,17 @@ random weights that are not square where they need not be; every random number c
 """
 
 import math
+from pathlib import Path
 
 import torch
 from torch import Tensor
 
 from autograder import Exercise, Mistake
 from autograder.draws import integers, normal, uniform
+from autograder.novel import chars_artifact
 
 Cases = list[tuple[str, dict]]
+RESULTS = Path(__file__).with_name("results.json")
 
 
 def number(rng: torch.Generator, low: int, high: int) -> int:
@@ -1551,4 +1554,6 @@ EXERCISES = [
             ),
         ],
     ),
+    # ---------------------------------------------------------------------------------------------- trained models
+    chars_artifact(RESULTS, points=15),
 ]
