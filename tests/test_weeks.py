@@ -16,6 +16,7 @@ LEAST_MISTAKES = {
     "week04_transformer": 35,
     "week05_bert": 40,
     "week06_gpt": 45,
+    "week07_compression": 150,
     "week08_efficient": 120,
 }
 

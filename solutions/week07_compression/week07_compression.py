@@ -1,0 +1,1337 @@
+# ---
+# jupyter:
+#   jupytext:
+#     text_representation:
+#       extension: .py
+#       format_name: percent
+#   kernelspec:
+#     display_name: Python 3 (ipykernel)
+#     language: python
+#     name: python3
+# ---
+
+# %% [markdown]
+# # Week 7: making it small (1989 to 2020)
+#
+# A trained network can lose three quarters of its bytes, half of its layers or most of its weights and answer almost as
+# before. This week you do all three: write numbers with eight bits, let a small network learn from a large one, and take
+# heads and weights out. And since each of these costs something, you end with the tool that compares them: the front of what
+# is worth having.
+
+# %% [markdown]
+# ## Where it comes from
+#
+# - **1989.** LeCun, Denker and Solla, *Optimal brain damage*: weights whose loss would hurt least are taken out. **2015.**
+#   Han et al., *Learning both weights and connections for efficient neural networks*: the small ones are taken out, and the
+#   rest is trained on. **2017.** Zhu and Gupta, *To prune, or not to prune*: little by little, along a curve. Part 3.
+# - **2015.** Hinton, Vinyals and Dean, *Distilling the knowledge in a neural network*. Romero et al., *FitNets: hints for
+#   thin deep nets*. **2019.** Sanh et al., *DistilBERT*: half of BERT's layers. Part 2.
+# - **2018.** Jacob et al., *Quantization and training of neural networks for efficient integer-arithmetic-only inference*:
+#   the arithmetic of part 1, which phones still use.
+# - **2019.** Michel, Levy and Neubig, *Are sixteen heads really better than one?* Voita et al., *Analyzing multi-head
+#   self-attention: specialized heads do the heavy lifting, the rest can be pruned*. Part 3.
+
+# %% [markdown]
+# ## How to work
+#
+# | part | what you write | minutes | points |
+# |---|---|---|---|
+# | 1. Eight bits | `quantize`, `dequantize`, `int8_linear`, `quantize_model`, a written question | 115 | 35 |
+# | 2. Distillation | `distillation_loss`, `match_hidden`, a written question | 65 | 20 |
+# | 3. Pruning | `head_importance`, `prune_heads`, `magnitude_prune`, a written question | 95 | 27 |
+# | 4. What is worth having | `pareto_front` | 10 | 3 |
+# | 5. Further | stretch: `fake_quantize`, `cubic_sparsity`, `sparse_step` | 45 | 10 more |
+#
+# That makes 85 points, and a little under five hours for them. The `stretch` exercises come on top and earn bonus points.
+#
+# As in week 1: each exercise has a specification, hints, a **check** that works offline, and something to look at that
+# your own code makes. The cells that draw something are not run when you are graded. Before you submit, run every check once
+# more, or press *Validate*.
+#
+# **Letters** name axes: `B` batch, `T` time, `D` model width, `L` layers, `H` heads, `K` the width of a head, `V` classes.
+# Vectors are rows, weights are `(out, in)` as in `torch.nn`, and a mask is True for what takes part.
+
+# %%
+import math
+from collections import Counter
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+
+import matplotlib.pyplot as plt
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from course.check import checks_for
+
+check = checks_for("week07_compression")
+
+# %% [markdown]
+# ## 1. Eight bits
+#
+# A weight of 32 bits distinguishes four billion values. With 8 bits there are 256 steps, and a tensor is stored as whole
+# numbers `q` and a **scale**, the width of a step:
+#
+# $$x \approx s\,(q - z)$$
+#
+# The whole number $z$, the **zero point**, says which `q` means zero. *Symmetric* quantization has $z = 0$ and is used for
+# weights. *Affine* quantization moves $z$, so that no step is wasted on values that do not occur: after a ReLU there are no
+# negative ones.
+
+# %% [markdown]
+# ### `quantize`
+#
+# Chooses the scale from the values and writes each value as a whole number of steps.
+#
+# `quantize(x, scheme="affine", axis=None) -> (q, scale, zero_point)`
+#
+# - `x`: floats of any shape, finite, at least one. With `axis=None` there is one scale for all of them; with a whole number
+#   from 0 to `x.ndim - 1`, one **channel** for each index along this axis, each with a scale and a zero point of its own
+# - `"affine"`: with `lo` and `hi` the smallest and largest value, but `lo` at most 0 and `hi` at least 0 (so that zero can be
+#   written exactly), the scale is `(hi - lo) / 255`, and the zero point is `-128 - lo / scale`, **rounded** and kept within
+#   -128 to 127; `q` is `x / scale`, rounded, **plus** the zero point, kept within -128 to 127
+# - `"symmetric"`: with `top` the largest absolute value the scale is `top / 127`, and the zero point is 0; `q` is
+#   `x / scale`, rounded, kept within **-127** to 127: -128 is not used, so that `-x` gives `-q`
+# - to round is to take the nearest whole number, and of two equally near ones the **even** one (`torch.round`)
+# - where the range is empty (`hi - lo`, or `top`, is 0) the scale is **1**. Then all values are 0
+# - `q`: int8, of x's shape; `scale`: x's dtype, `zero_point`: int32, both of shape `()`, or `(channels,)` with an axis
+# - any other scheme raises `ValueError`
+#
+# difficulty 3 of 5 · 35 min
+
+
+# %% exercise="quantize"
+def quantize(x: Tensor, scheme: str = "affine", axis: int | None = None) -> tuple[Tensor, Tensor, Tensor]:
+    """Writes x as whole numbers: x is nearly scale * (q - zero_point) (Jacob et al. 2018, section 2.1).
+
+    scheme: "affine" (from -128 to 127) or "symmetric" (from -127 to 127, zero point 0); ValueError for another one. axis: None
+    for one scale, or the axis along which every index has its own. Rounds half to even; an empty range has scale 1.
+    Returns q (int8, x's shape), scale (x's dtype) and zero_point (int32), both () or (channels,).
+    """
+    ### BEGIN SOLUTION
+    if scheme not in ("affine", "symmetric"):
+        raise ValueError(f"scheme is 'affine' or 'symmetric', not {scheme!r}")
+    channels = x.reshape(1, -1) if axis is None else x.movedim(axis, 0).reshape(x.size(axis), -1)
+    lo, hi = channels.amin(dim=1).clamp(max=0), channels.amax(dim=1).clamp(min=0)
+    scale = (hi - lo) / 255 if scheme == "affine" else torch.maximum(-lo, hi) / 127
+    scale = torch.where(scale == 0, 1.0, scale)
+    zero_point = (-128 - lo / scale).round().clamp(-128, 127) if scheme == "affine" else torch.zeros_like(scale)
+    along = [-1 if i == axis else 1 for i in range(x.ndim)]
+    q = (x / scale.view(along)).round() + zero_point.view(along)
+    q = q.clamp(-128 if scheme == "affine" else -127, 127)
+    shape = () if axis is None else (-1,)
+    return q.to(torch.int8), scale.reshape(shape), zero_point.to(torch.int32).reshape(shape)
+    ### END SOLUTION
+
+
+# %% [markdown]
+# <details><summary>Hint 1</summary>
+#
+# First bring the channels to the front, one row for each: `x.movedim(axis, 0).reshape(x.size(axis), -1)`; without an axis it
+# is a single row of everything. Smallest and largest value of each row give the scales. To divide `x` by them, give them the
+# shape that has all channels along `axis` and 1 along all others.
+#
+# </details>
+#
+# <details><summary>Hint 2</summary>
+#
+# `torch.where(scale == 0, 1.0, scale)` saves the empty range **before** anything is divided by the scale.
+#
+# </details>
+#
+# <details><summary>Hint 3</summary>
+#
+# Go over to int8 in the very last step. int8 has no 128: what is kept within its range too late has become -128 by then.
+#
+# </details>
+
+# %% check="quantize"
+check("quantize")
+
+# %% [markdown]
+# Week 4's translator is a trained network, and its weights are at hand. Below is one of its matrices.
+#
+# **Predict.** How many of the 255 steps will a row of weights use, if all rows share one scale? And what does a single weight
+# that is ten times as large do to all others?
+
+# %% look="quantize"
+from course.data import translator
+
+_, trained, _ = translator()
+trained = {name: value.float() for name, value in trained.items() if value.ndim == 2}
+weight = trained["decoder.2.feed_forward.linear2.weight"]
+fig, axes = plt.subplots(1, 3, figsize=(14, 3.2), layout="constrained")
+for outlier, colour in ((None, "C0"), (10.0, "C3")):
+    x = weight.clone()
+    if outlier:
+        x[0, 0] = outlier * x.abs().max()
+    q, scale, _ = quantize(x, "symmetric")
+    axes[0].hist(
+        q[1:].flatten().tolist(), bins=range(-127, 129), color=colour, alpha=0.6, density=True, histtype="stepfilled"
+    )
+    label = "one weight made\n10 times the largest" if outlier else "as trained"
+    axes[0].plot([], [], color=colour, lw=6, alpha=0.6, label=label)
+axes[0].set(title="q, one scale for the matrix", xlabel="q", ylabel="share")
+axes[0].legend(frameon=False, fontsize=8, loc="upper left")
+for axis, label in ((None, "one scale"), (0, "a scale for each row")):
+    q, _, _ = quantize(weight, "symmetric", axis)
+    used = sorted(q.abs().amax(dim=1).tolist())
+    axes[1].plot(used, label=label)
+axes[1].set(title="the largest |q| of each row", xlabel="row, in this order", ylim=(0, 132))
+axes[1].legend(frameon=False)
+after_relu = torch.randn(4000, generator=torch.Generator().manual_seed(7)).relu()
+for scheme in ("symmetric", "affine"):
+    q, _, _ = quantize(after_relu, scheme)
+    axes[2].hist(q.tolist(), bins=range(-128, 129, 4), alpha=0.6, label=scheme)
+axes[2].set(title="values after a ReLU", xlabel="q", yscale="log", ylabel="how many")
+axes[2].legend(frameon=False)
+plt.show()
+
+# %% [markdown]
+# ### `dequantize`
+#
+# The way back: $s\,(q - z)$.
+#
+# `dequantize(q, scale, zero_point, axis=None) -> x`
+#
+# - `q`: int8, any shape; `scale` (float) and `zero_point` (int32) as `quantize` returns them for this `axis`: of shape `()`
+#   with `axis=None`, else `(channels,)` and meant for the indices along `axis`
+# - `x`: q's shape, scale's dtype
+# - `q - z` can be as large as 255, **which int8 does not hold**
+#
+# difficulty 2 of 5 · 15 min
+
+
+# %% exercise="dequantize"
+def dequantize(q: Tensor, scale: Tensor, zero_point: Tensor, axis: int | None = None) -> Tensor:
+    """scale * (q - zero_point) (Jacob et al. 2018, equation 1), of q's shape and scale's dtype; arguments as from `quantize`."""
+    ### BEGIN SOLUTION
+    if axis is not None:
+        shape = [-1 if i == axis else 1 for i in range(q.ndim)]
+        scale, zero_point = scale.reshape(shape), zero_point.reshape(shape)
+    return scale * (q.to(torch.int32) - zero_point)
+    ### END SOLUTION
+
+
+# %% [markdown]
+# <details><summary>Hint 1</summary>
+#
+# A vector of channels goes along the **last** axis in an operation. For another one it needs a shape such as `(-1, 1)`.
+#
+# </details>
+#
+# <details><summary>Hint 2</summary>
+#
+# PyTorch computes int8 minus a single int32 in int8, since single numbers do not widen a tensor of the same kind. Widen `q`
+# yourself, to int32 or to a float.
+#
+# </details>
+
+# %% check="dequantize"
+check("dequantize")
+
+# %% [markdown]
+# **Predict.** The error of rounding lies between minus half a step and half a step. How is it spread within? And how much
+# larger is the error of the translator's matrices with one scale than with one for each row?
+
+# %% look="dequantize"
+fig, axes = plt.subplots(1, 2, figsize=(12, 3.6), layout="constrained")
+q, scale, zero_point = quantize(weight, "affine")
+steps = (dequantize(q, scale, zero_point) - weight) / scale
+axes[0].hist(steps.flatten().tolist(), bins=60, color="C0")
+axes[0].set(title="error in steps", xlabel="step", ylabel="how many weights")
+errors: dict[str, list[float]] = {"one scale": [], "a scale for each row": []}
+names = [name for name in trained if "linear" in name or "embedding" in name]
+for name in names:
+    for label, axis in (("one scale", None), ("a scale for each row", 0)):
+        found = dequantize(*quantize(trained[name], "symmetric", axis), axis=axis)
+        errors[label].append(((found - trained[name]).norm() / trained[name].norm()).item())
+for label, values in errors.items():
+    axes[1].plot(values, range(len(names)), "o", label=f"{label}, mean {100 * sum(values) / len(values):.2f} %")
+axes[1].set_yticks(range(len(names)), [name.removesuffix(".weight") for name in names], fontsize=7)
+axes[1].set(title="relative error of the translator's matrices", xlim=(0, None))
+axes[1].legend(frameon=False, fontsize=8)
+axes[1].grid(alpha=0.3)
+plt.show()
+
+# %% [markdown]
+# ### `int8_linear`
+#
+# A linear layer computed on whole numbers. The weights were quantized before, a scale for each **row**, that is for each
+# output. The input is not known before: its scale is found when it comes (**dynamic** quantization), one for all of it. Both
+# are symmetric, so the zero points are 0 and the scales can wait until the sums are made:
+#
+# $$y_o = s_x\, s_o \sum_i q^x_i\, q^w_{oi} + b_o$$
+#
+# `int8_linear(x, weight, scale, bias=None) -> y`
+#
+# - `x (..., in)` float; it is written as whole numbers by your `quantize`, symmetric, with **one** scale
+# - `weight (out, in)` int8, `scale (out,)` float, `bias (out,)` float or None
+# - products of two int8 are summed as **int32**
+# - `y (..., out)`, in x's dtype
+#
+# difficulty 3 of 5 · 25 min
+
+
+# %% exercise="int8_linear"
+def int8_linear(x: Tensor, weight: Tensor, scale: Tensor, bias: Tensor | None = None) -> Tensor:
+    """A linear layer on int8 with int32 sums and a dynamic scale for x (Jacob et al. 2018, section 2.2).
+
+    x (..., in) float, weight (out, in) int8, scale (out,) float, bias (out,) float or None. Returns (..., out) in x's dtype.
+    """
+    ### BEGIN SOLUTION
+    q, x_scale, _ = quantize(x, "symmetric")
+    sums = q.to(torch.int32) @ weight.to(torch.int32).T  # (..., out)
+    y = sums * (x_scale * scale)
+    return y if bias is None else y + bias
+    ### END SOLUTION
+
+
+# %% [markdown]
+# <details><summary>Hint 1</summary>
+#
+# Two numbers of at most 127 make a product of at most 16,129. int8 ends at 127, int16 after two such products, int32 after
+# 133,000.
+#
+# </details>
+#
+# <details><summary>Hint 2</summary>
+#
+# `sums` has one column for each output, as `scale` has one number for each. `x_scale` is a single number.
+#
+# </details>
+#
+# <details><summary>Hint 3</summary>
+#
+# The bias is in the units of `y`: it is added when the scales are done.
+#
+# </details>
+
+# %% check="int8_linear"
+check("int8_linear")
+
+# %% [markdown]
+# **Predict.** How large is the error of the layer below, relative to its output? And what becomes of it when a single
+# feature of the input is 30 times as large as the others, as in large language models (Dettmers et al. 2022)?
+
+# %% look="int8_linear"
+torch.manual_seed(7)
+weight = trained["decoder.1.feed_forward.linear1.weight"]
+q_weight, w_scale, _ = quantize(weight, "symmetric", 0)
+fig, axes = plt.subplots(1, 2, figsize=(11, 3.4), layout="constrained")
+for ax, factor in zip(axes, (1, 30), strict=True):
+    x = torch.randn(64, 128)
+    x[:, 5] *= factor
+    exact, found = x @ weight.T, int8_linear(x, q_weight, w_scale)
+    ax.plot(exact.flatten()[::16], found.flatten()[::16], ".", ms=3)
+    ax.axline((0, 0), slope=1, color="0.6", lw=1)
+    error = ((found - exact).norm() / exact.norm()).item()
+    zeros = (quantize(x, "symmetric")[0] == 0).float().mean().item()
+    ax.set(
+        title=f"feature 5 times {factor}: error {error:.1%}, {zeros:.0%} of x became 0", xlabel="float", ylabel="int8"
+    )
+plt.show()
+
+# %% [markdown]
+# **Given: a layer that keeps int8.** It is made of a linear layer and has buffers in place of parameters: there is nothing to
+# train in it.
+
+
+# %%
+class QuantizedLinear(nn.Module):
+    """A linear layer with int8 weights and a scale for each output."""
+
+    def __init__(self, linear: nn.Linear):
+        super().__init__()
+        q, scale, _ = quantize(linear.weight.detach(), "symmetric", 0)
+        self.register_buffer("weight", q)
+        self.register_buffer("scale", scale)
+        self.register_buffer("bias", None if linear.bias is None else linear.bias.detach().clone())
+
+    def forward(self, x: Tensor) -> Tensor:
+        return int8_linear(x, self.weight, self.scale, self.bias)
+
+
+# %% [markdown]
+# ### `quantize_model`
+#
+# Goes through a trained model, puts a `QuantizedLinear` in the place of each linear layer, and says what it saved. Some
+# layers must stay as they are: those that somebody asked to keep (often the output), and those whose weight another module
+# uses too. An embedding has to read single rows of it as floats; replacing the layer would store the matrix a **second**
+# time.
+#
+# `quantize_model(model, keep=()) -> report`
+#
+# - `model`: changed **in place**. No module stands in two places, but a parameter may
+# - every `nn.Linear` within `model`, at any depth, is replaced by `QuantizedLinear(it)`, unless its full name (as in
+#   `model.named_modules()`, such as `"layers.0.output"`) is in `keep`, or its weight is also a parameter of another module.
+#   All other modules stay as they are. `model` itself is no linear layer
+# - `report`: a dict `{"before": bytes, "after": bytes}`, whole numbers: the bytes of all parameters **and buffers** of the
+#   model before and after. A tensor that several modules share counts once
+#
+# difficulty 3 of 5 · 25 min
+
+
+# %% exercise="quantize_model"
+def quantize_model(model: nn.Module, keep: Collection[str] = ()) -> dict[str, int]:
+    """Replaces linear layers by QuantizedLinear, in place; returns bytes of parameters and buffers, {"before", "after"}.
+
+    keep: full names of layers that stay. Layers that share their weight with another module stay too. Shared tensors count once.
+    """
+
+    ### BEGIN SOLUTION
+    def size() -> int:
+        return sum(one.numel() * one.element_size() for one in [*model.parameters(), *model.buffers()])
+
+    before = size()
+    users = Counter(id(one) for module in model.modules() for one in module.parameters(recurse=False))
+    for name, module in list(model.named_modules()):
+        if isinstance(module, nn.Linear) and name not in keep and users[id(module.weight)] == 1:
+            parent, _, child = name.rpartition(".")
+            setattr(model.get_submodule(parent), child, QuantizedLinear(module))
+    return {"before": before, "after": size()}
+    ### END SOLUTION
+
+
+# %% [markdown]
+# <details><summary>Hint 1</summary>
+#
+# `model.parameters()` and `model.buffers()` give each shared tensor once. `numel()` times `element_size()` is its bytes.
+#
+# </details>
+#
+# <details><summary>Hint 2</summary>
+#
+# `"layers.0.output".rpartition(".")` is `("layers.0", ".", "output")`; `model.get_submodule("layers.0")` is the module in
+# which `setattr` puts another one. `get_submodule("")` is the model itself.
+#
+# </details>
+#
+# <details><summary>Hint 3</summary>
+#
+# Go over a **list** of the named modules, made before: the loop changes what it goes through. Who uses a parameter is counted
+# best by `id`, module by module, with `parameters(recurse=False)`.
+#
+# </details>
+
+# %% check="quantize_model"
+check("quantize_model")
+
+# %% [markdown]
+# **Predict.** Eight bits are a quarter of 32. Is the model of 1.5 million parameters a quarter of its size
+# afterwards? And a large one? Which part does not shrink?
+
+# %% look="quantize_model"
+
+
+def stack(vocab_size: int, width: int, layers: int) -> nn.ModuleDict:
+    """The matrices of a decoder of this size, its norms, and an output tied to the embedding."""
+    shapes = {name: (width, width) for name in "qkvo"} | {"fc": (width, 4 * width), "proj": (4 * width, width)}
+    model = nn.ModuleDict({"embedding": nn.Embedding(vocab_size, width), "h": nn.ModuleList()})
+    for _ in range(layers):
+        block = nn.ModuleDict({name: nn.Linear(*shape) for name, shape in shapes.items()})
+        block["norm"] = nn.LayerNorm(width)
+        model["h"].append(block)
+    model["head"] = nn.Linear(width, vocab_size, bias=False)
+    model["head"].weight = model["embedding"].weight
+    return model
+
+
+fig, ax = plt.subplots(figsize=(8, 2.6), layout="constrained")
+for row, (label, sizes) in enumerate({"width 128": (4000, 128, 5), "width 384": (4000, 384, 6)}.items()):
+    model = stack(*sizes)
+    report = quantize_model(model)
+    table = model["embedding"].weight.numel() * 4
+    before, after = report["before"] / 1e6, report["after"] / 1e6
+    print(f"{label}: {before:.1f} MB -> {after:.1f} MB, {before / after:.2f} times smaller")
+    ax.barh(2 * row, before, color="C0")
+    ax.barh(2 * row + 0.8, after, color="C1")
+    ax.barh([2 * row, 2 * row + 0.8], table / 1e6, color="0.3", height=0.3)
+    ax.text(before, 2 * row, f" {label}, float32", va="center")
+    ax.text(after, 2 * row + 0.8, f" {label}, int8", va="center")
+ax.set(xlabel="megabytes (dark: the embedding, which stays)", yticks=[], xlim=(0, 60))
+plt.show()
+
+# %% [markdown] written="what_eight_bits_cost" points=5
+# ### What eight bits cost
+#
+# *5 points · 15 min · answer in a few sentences; look at the plots above first*
+#
+# 1. A scale for each **output** of a weight matrix costs almost nothing when the layer is computed. Why is the same not true
+#    of a scale for each **input feature** of the activations, although it would help most against the feature that is 30
+#    times as large?
+# 2. Biases and norms stay float. What is saved by it, or lost, in bytes? And what could go wrong if a norm were computed in
+#    int8?
+# 3. The model is a quarter of its size. Name one reason why it need not be four times as fast, and one case in which it
+#    would be nearly so.
+#
+# ### BEGIN SOLUTION
+# **Rubric (5 points)**
+#
+# - 2 points: the scale of an output is the same for the whole sum over inputs, so that it comes out of the sum and
+#   multiplies a finished int32. A scale of an input feature differs from term to term of the sum: it would have to multiply
+#   each product, and the sum would not be one of whole numbers any more. (It can be moved into the weights before they are
+#   quantized, as SmoothQuant does: full marks too, if the answer says that it is then the weights that carry it.) One point
+#   for "it comes out of the sum", one for why the other does not.
+# - 1 point: they are a vector for each matrix, well under one percent of the bytes, so that nothing is saved by quantizing
+#   them. A norm computes a mean and a variance, squares and a division: small differences of large numbers, which 256 steps
+#   do not hold; an error in a scale of a norm also hits every position.
+# - 2 points, one each: time need not go with bytes, since the activations are still quantized and scaled at run time, the
+#   other operations (softmax, norms, attention) are float, small matrices are bound by overhead, and the hardware or library
+#   may have no fast int8 product. It nearly does where time is spent on reading weights: writing text token by token with
+#   one sequence, or any layer bound by memory bandwidth.
+# ### END SOLUTION
+
+# %% [markdown]
+# ## 2. Distillation
+#
+# A small network learns from a large one, the **teacher**. It is shown what the teacher *answers* (or, in the second
+# exercise, what the teacher's layers hold for an input), and is trained to answer alike. **Nothing of this copies or matches
+# weights**: teacher and student may have different widths, different layers, even different architectures. What is matched
+# are outputs or activations. (DistilBERT does take every other layer of BERT for its *first* weights. That is where it
+# begins, not what its loss compares.)
+
+# %% [markdown]
+# ### `distillation_loss`
+#
+# A teacher that says "7, perhaps 1, hardly ever 8" tells more than the label 7. To make the small probabilities count, both
+# networks' logits are divided by a temperature $\tau$ before the softmax:
+#
+# $$p^\tau = \operatorname{softmax}(z / \tau) \qquad
+# \mathcal{L} = \alpha\,\tau^2\, \operatorname{KL}\left(p^\tau_\text{teacher} \,\|\, p^\tau_\text{student}\right) + (1 - \alpha)\,
+# \operatorname{CE}(z_\text{student}, y) \qquad \operatorname{KL}(p \,\|\, r) = \sum_v p_v \log \frac{p_v}{r_v}$$
+#
+# `distillation_loss(student_logits, teacher_logits, targets, temperature, alpha) -> loss`
+#
+# - logits `(B, V)` float; `targets (B,)` int64, the right classes
+# - **soft** part: $\tau^2$ times the divergence of the student from the teacher, summed over classes, mean over examples.
+#   Without $\tau^2$ its gradient would shrink with the square of the temperature
+# - **hard** part: the usual cross-entropy with the targets, mean over examples, **without** a temperature
+# - `alpha`, from 0 to 1, is the weight of the soft part
+# - no gradient reaches `teacher_logits`, even if they record one
+# - logits may be so far apart that a probability rounds to 0: compute with `log_softmax`
+# - `loss`: a tensor of shape `()`
+#
+# difficulty 3 of 5 · 25 min
+
+
+# %% exercise="distillation_loss"
+def distillation_loss(
+    student_logits: Tensor, teacher_logits: Tensor, targets: Tensor, temperature: float, alpha: float
+) -> Tensor:
+    """alpha * temperature^2 * KL(teacher || student) + (1 - alpha) * cross-entropy (Hinton et al. 2015, section 2).
+
+    Logits (B, V), targets (B,) int64. The divergence is of softmaxes at the temperature, the cross-entropy at 1; both are
+    means over examples. The teacher gets no gradient. Returns a tensor of shape ().
+    """
+    ### BEGIN SOLUTION
+    student = F.log_softmax(student_logits / temperature, dim=-1)
+    teacher = F.log_softmax(teacher_logits.detach() / temperature, dim=-1)
+    divergence = (teacher.exp() * (teacher - student)).sum(dim=-1).mean()
+    soft = temperature**2 * divergence
+    hard = F.cross_entropy(student_logits, targets)
+    return alpha * soft + (1 - alpha) * hard
+    ### END SOLUTION
+
+
+# %% [markdown]
+# <details><summary>Hint 1</summary>
+#
+# Two `log_softmax`, of the student and of the detached teacher, each of logits that were divided by the temperature. The
+# teacher's probabilities are `exp` of the second.
+#
+# </details>
+#
+# <details><summary>Hint 2</summary>
+#
+# With `F.kl_div` the order is turned: `F.kl_div(student, teacher, reduction="batchmean", log_target=True)` is KL(teacher ||
+# student), both given as logs. `reduction="mean"` divides by the classes too.
+#
+# </details>
+#
+# <details><summary>Hint 3</summary>
+#
+# A `log_softmax` of a `log_softmax` does no harm: it is the same again. A **softmax** of probabilities does, and so does a
+# `log` of what is a log already. `F.cross_entropy` wants logits.
+#
+# </details>
+
+# %% check="distillation_loss"
+check("distillation_loss")
+
+# %% [markdown]
+# **Predict.** What does a teacher's answer look like at temperatures of 1, 3 and 10? How does the length of the gradient go
+# with the temperature, with $\tau^2$ and without?
+
+# %% look="distillation_loss"
+teacher_logits = torch.tensor([[1.0, 5.0, -2.0, 0.5, 3.5, 9.0, 2.0, 6.0]])
+fig, axes = plt.subplots(1, 2, figsize=(12, 3.4), layout="constrained")
+for i, temperature in enumerate((1, 3, 10)):
+    probs = (teacher_logits[0] / temperature).softmax(dim=-1)
+    axes[0].bar([v + 0.27 * i for v in range(8)], probs, width=0.25, label=f"temperature {temperature}")
+axes[0].set(title="a teacher's answer", xlabel="class")
+axes[0].legend(frameon=False)
+temperatures = torch.logspace(0, 1.5, 30).tolist()
+lengths = []
+for temperature in temperatures:
+    logits = torch.zeros(1, 8, requires_grad=True)
+    distillation_loss(logits, teacher_logits, torch.tensor([5]), temperature, 1.0).backward()
+    lengths.append(logits.grad.norm().item())
+axes[1].loglog(temperatures, lengths, label="with the square of the temperature")
+axes[1].loglog(
+    temperatures, [g / t**2 for g, t in zip(lengths, temperatures, strict=True)], "--", color="0.5", label="without"
+)
+axes[1].set(title="gradient of the soft part", xlabel="temperature", ylabel="length")
+axes[1].legend(frameon=False)
+plt.show()
+
+# %% [markdown]
+# ### `match_hidden`
+#
+# The student can also be shown what the teacher *holds* on its way to the answer. The student has fewer layers, so each is
+# compared with one of the teacher's; and its vectors are narrower, so a matrix that is trained along **projects the
+# student's vectors to the teacher's width** (FitNets; TinyBERT does the same).
+#
+# `match_hidden(student, teacher, projections, mask) -> loss`
+#
+# - `student`: a sequence of `L` tensors `(B, T, D)`, the outputs of its layers in order; `teacher`: of `M` tensors `(B, T,
+#   E)`, with `M` a multiple of `L`
+# - layer `i` of the student, from 1, goes with layer `i M / L` of the teacher, from 1: the last goes with the last
+# - `projections`: `L` matrices `(E, D)`, one for each layer of the student; a projected vector is `W h`
+# - `mask (B, T)` bool: True for real tokens. Others, the padding, have no part in the loss. At least one is real
+# - of each pair of layers: the **mean** of the squared differences over all real tokens of the batch and all `E` features.
+#   `loss`, of shape `()`, is the mean of these over the layers of the student
+# - no gradient reaches the teacher
+#
+# difficulty 3 of 5 · 20 min
+
+
+# %% exercise="match_hidden"
+def match_hidden(
+    student: Sequence[Tensor], teacher: Sequence[Tensor], projections: Sequence[Tensor], mask: Tensor
+) -> Tensor:
+    """Mean squared distance of projected student layers from teacher layers (Romero et al. 2015, equation 3).
+
+    student: L of (B, T, D); teacher: M of (B, T, E), M a multiple of L; projections: L of (E, D); mask (B, T), True for real
+    tokens. Layer i of the student goes with layer i M / L of the teacher, counted from 1. The teacher gets no gradient.
+    """
+    ### BEGIN SOLUTION
+    every = len(teacher) // len(student)
+    losses = []
+    for mine, theirs, projection in zip(student, teacher[every - 1 :: every], projections, strict=True):
+        difference = mine @ projection.T - theirs.detach()  # (B, T, E)
+        losses.append(difference[mask].square().mean())
+    return torch.stack(losses).mean()
+    ### END SOLUTION
+
+
+# %% [markdown]
+# <details><summary>Hint 1</summary>
+#
+# With three layers for twelve, it is every fourth: numbers 4, 8 and 12 counted from 1, so 3, 7 and 11 as indices. That is
+# a slice with a step.
+#
+# </details>
+#
+# <details><summary>Hint 2</summary>
+#
+# `difference[mask]` is `(real tokens, E)`: the padding is gone before a mean is taken.
+#
+# </details>
+
+# %% check="match_hidden"
+check("match_hidden")
+
+# %% [markdown]
+# A projection from a narrow student cannot reach everything. Below, students of growing width try to match vectors of 16
+# features, which mostly move in six directions. Vectors and projection are both free; the dashes are the best that any
+# network of that width can do.
+#
+# **Predict.** From which width on is more of it worth little?
+
+# %% look="match_hidden"
+rng = torch.Generator().manual_seed(7)
+variances = torch.tensor([2.0 ** (-i) if i < 6 else 0.002 for i in range(16)])
+held = (torch.randn(1, 200, 16, generator=rng) * variances.sqrt()) @ torch.linalg.qr(
+    torch.randn(16, 16, generator=rng)
+).Q.T
+real = torch.ones(1, 200, dtype=torch.bool)
+fig, ax = plt.subplots(figsize=(8, 3.2), layout="constrained")
+for width in (1, 2, 4, 8):
+    mine = (0.3 * torch.randn(1, 200, width, generator=rng)).requires_grad_()
+    projection = (0.3 * torch.randn(16, width, generator=rng)).requires_grad_()
+    optimizer = torch.optim.Adam([mine, projection], lr=0.03)
+    losses = []
+    for _ in range(200):
+        loss = match_hidden([mine], [held], [projection], real)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        losses.append(loss.item())
+    (line,) = ax.semilogy(losses, label=f"width {width}")
+    best = torch.linalg.svdvals(held[0])[width:].square().sum().item() / held.numel()
+    ax.axhline(best, color=line.get_color(), ls="--", lw=0.8)
+ax.set(title="matching 16 features", xlabel="update", ylabel="match_hidden")
+ax.legend(frameon=False)
+plt.show()
+
+# %% [markdown] written="what_the_teacher_tells" points=5
+# ### What the teacher tells
+#
+# *5 points · 15 min · answer in a few sentences*
+#
+# 1. "Distillation makes the student's weights like the teacher's." Put this right in two sentences, for Hinton's loss and for
+#    DistilBERT.
+# 2. The gradient of the soft part with respect to a logit of the student is
+#    $\tau\,(p^\tau_\text{student} - p^\tau_\text{teacher})$ with the factor $\tau^2$. Why does it tend to something that does
+#    not depend on $\tau$ when $\tau$ is large, and what would happen to `alpha` without the factor?
+# 3. A student was distilled and is better than the same student trained on labels. Which two further comparisons would you
+#    want before you say that the teacher's *soft* answers made the difference?
+#
+# ### BEGIN SOLUTION
+# **Rubric (5 points)**
+#
+# - 1 point: the loss compares distributions over classes (Hinton) or also hidden vectors (DistilBERT has a cosine loss on
+#   them); weights are never compared and need not have the same shapes. DistilBERT starts from every other layer of the
+#   teacher: an initialisation, not a loss.
+# - 2 points: for large $\tau$ the softmax is nearly $1/V + (z - \bar z)/(V\tau)$, so the difference of the two is of order
+#   $1/\tau$ and $\tau$ times it tends to the difference of the (centred) logits over $V$. One point. Without the factor the
+#   soft gradient falls as $1/\tau^2$: every change of the temperature would change the balance of soft and hard part, and
+#   alpha would have to be found anew. One point.
+# - 2 points, one each for two of: the same student trained with the teacher's hard decisions (argmax) as labels; with
+#   smoothed labels at an equal entropy (is it only regularisation?); with the same data and time, if distillation used
+#   unlabelled data or more updates; several seeds with intervals; alpha = 0 from the same start, if the student began with
+#   the teacher's layers.
+# ### END SOLUTION
+
+# %% [markdown]
+# ## 3. Pruning
+#
+# What can be left out altogether? First whole heads of an attention, which are **structure**: without them matrices are
+# smaller, and everything is faster. Then single weights, which leaves matrices as large as they were, with holes.
+
+# %% [markdown]
+# ### `head_importance`
+#
+# Each head's output is multiplied by a gate that is 1. How the loss would change if the gate were turned down a little is
+# its derivative with respect to the gate, at 1. It differs in sign from example to example: a head that helps here and hurts
+# there is at work in both. So its **absolute value is taken for each example**, and only then the mean:
+#
+# $$I_{lh} = \frac1N \sum_n \left|\frac{\partial\, \mathcal{L}(x_n)}{\partial\, g_{lh}}\right|$$
+#
+# Layers have gradients of different sizes; so each layer's row is then divided by its length, the root of the sum of
+# squares, as Michel et al. do.
+#
+# `head_importance(loss_of, examples, num_layers, num_heads) -> importance`
+#
+# - `loss_of(example, gates)`: the loss of one example, of shape `()`, with the heads' outputs multiplied by `gates (L, H)`
+# - `examples`: a sequence of at least one
+# - `importance (L, H)` float, every row of length 1; a row that is all zeros stays so. It records no gradient
+# - **`.grad` of the model's parameters stays as it is**: ask `torch.autograd.grad` for the gradient of the gates alone
+#
+# difficulty 3 of 5 · 25 min
+
+
+# %% exercise="head_importance"
+def head_importance(
+    loss_of: Callable[[object, Tensor], Tensor], examples: Sequence[object], num_layers: int, num_heads: int
+) -> Tensor:
+    """Mean absolute gradient of each example's loss by each head's gate (Michel et al. 2019, equation 2), rows of length 1.
+
+    loss_of(example, gates (L, H)) gives a loss (). Returns (L, H). Rows of zeros stay; gradients of parameters are left alone.
+    """
+    ### BEGIN SOLUTION
+    total = torch.zeros(num_layers, num_heads)
+    for example in examples:
+        gates = torch.ones(num_layers, num_heads, requires_grad=True)
+        (gradient,) = torch.autograd.grad(loss_of(example, gates), gates)
+        total += gradient.abs()
+    importance = total / len(examples)
+    length = importance.norm(dim=1, keepdim=True)  # (L, 1)
+    return importance / torch.where(length == 0, 1.0, length)
+    ### END SOLUTION
+
+
+# %% [markdown]
+# <details><summary>Hint 1</summary>
+#
+# One example at a time: fresh gates of ones that record gradients, the loss, the gradient, its absolute value. A batch would
+# add the gradients of its examples before you can take absolute values.
+#
+# </details>
+#
+# <details><summary>Hint 2</summary>
+#
+# `torch.autograd.grad(loss, gates)` returns a tuple of one and touches nothing else.
+#
+# </details>
+
+# %% check="head_importance"
+check("head_importance")
+
+# %% [markdown]
+# **Given: an attention whose heads can be taken out.** The width of a head is kept apart from the model's width, so that
+# fewer heads are possible. Head `h` owns the features `h K` to `(h + 1) K - 1` of queries, keys and values.
+
+
+# %%
+class Attention(nn.Module):
+    """Self-attention with H heads of width K; H K need not be the model's width D. `gates (H,)` multiply the heads' outputs."""
+
+    def __init__(self, d_model: int, num_heads: int, head_width: int):
+        super().__init__()
+        self.num_heads, self.head_width = num_heads, head_width
+        self.q_proj = nn.Linear(d_model, num_heads * head_width)
+        self.k_proj = nn.Linear(d_model, num_heads * head_width)
+        self.v_proj = nn.Linear(d_model, num_heads * head_width)
+        self.out_proj = nn.Linear(num_heads * head_width, d_model)
+
+    def forward(self, x: Tensor, mask: Tensor | None = None, gates: Tensor | None = None) -> Tensor:
+        """x (B, T, D), mask (T, T) True where attention is allowed. Returns (B, T, D)."""
+        q, k, v = (
+            layer(x).unflatten(-1, (self.num_heads, -1)).transpose(1, 2)  # (B, H, T, K)
+            for layer in (self.q_proj, self.k_proj, self.v_proj)
+        )
+        heads = F.scaled_dot_product_attention(q, k, v, attn_mask=mask)
+        if gates is not None:
+            heads = heads * gates.view(-1, 1, 1)
+        return self.out_proj(heads.transpose(1, 2).flatten(-2))
+
+
+# %% [markdown]
+# To have something to prune, train two layers of four heads for a few seconds. At each position the network has to say which
+# token came **one** before, and which **three** before: two things, for eight heads.
+#
+# **Predict.** How many heads will matter? Would the picture be the same without the absolute value?
+
+# %% look="head_importance"
+
+
+class TwoLayers(nn.Module):
+    """Two attentions with residuals, which tell the tokens one and three positions before."""
+
+    def __init__(self, vocab_size: int = 8, width: int = 32, length: int = 12):
+        super().__init__()
+        self.vocab_size = vocab_size
+        self.tokens, self.positions = nn.Embedding(vocab_size, width), nn.Embedding(length, width)
+        self.layers = nn.ModuleList(Attention(width, 4, 8) for _ in range(2))
+        self.norms = nn.ModuleList(nn.LayerNorm(width) for _ in range(2))
+        self.head = nn.Linear(width, 2 * vocab_size)
+
+    def forward(self, tokens: Tensor, gates: Tensor | None = None) -> Tensor:
+        x = self.tokens(tokens) + self.positions.weight[: tokens.size(1)]
+        mask = torch.ones(tokens.size(1), tokens.size(1), dtype=torch.bool).tril()
+        for i, (norm, layer) in enumerate(zip(self.norms, self.layers, strict=True)):
+            x = x + layer(norm(x), mask, None if gates is None else gates[i])
+        return self.head(x).unflatten(-1, (2, self.vocab_size))  # (B, T, 2, V)
+
+
+def told(model: nn.Module, tokens: Tensor, gates: Tensor | None = None) -> tuple[Tensor, Tensor]:
+    """Loss and accuracy from position 3 on."""
+    logits = model(tokens, gates)[:, 3:]
+    right = torch.stack([tokens[:, 2:-1], tokens[:, :-3]], dim=-1)  # (B, T - 3, 2)
+    loss = F.cross_entropy(logits.flatten(0, 2), right.flatten())
+    return loss, (logits.argmax(dim=-1) == right).float().mean()
+
+
+torch.manual_seed(7)
+small = TwoLayers()
+optimizer = torch.optim.Adam(small.parameters(), lr=5e-3)
+for _ in range(400):
+    loss, _ = told(small, torch.randint(8, (32, 12)))
+    optimizer.zero_grad()
+    loss.backward()
+    optimizer.step()
+fresh = torch.randint(8, (64, 12))
+print(f"accuracy {told(small, fresh)[1].item():.3f}; chance is {1 / 8:.3f}")
+importance = head_importance(lambda row, gates: told(small, row.unsqueeze(0), gates)[0], list(fresh), 2, 4)
+gates = torch.ones(2, 4, requires_grad=True)
+together = torch.autograd.grad(told(small, fresh, gates)[0], gates)[0]
+fig, axes = plt.subplots(1, 3, figsize=(13, 2.6), layout="constrained")
+drop = torch.zeros(2, 4)
+with torch.no_grad():
+    for layer in range(2):
+        for head in range(4):
+            without = torch.ones(2, 4)
+            without[layer, head] = 0
+            drop[layer, head] = told(small, fresh)[1] - told(small, fresh, without)[1]
+for ax, (title, values) in zip(
+    axes,
+    {"head_importance": importance, "gradient of the mean": together, "accuracy lost without it": drop}.items(),
+    strict=True,
+):
+    top = values.abs().max().item()
+    ax.imshow(values, cmap="RdBu_r", vmin=-top, vmax=top)
+    for layer in range(2):
+        for head in range(4):
+            dark = abs(values[layer, head]) > 0.6 * top
+            colour = "white" if dark else "black"
+            ax.text(head, layer, f"{values[layer, head]:.2g}", ha="center", va="center", color=colour, fontsize=9)
+    ax.set(title=title, xlabel="head", ylabel="layer", xticks=range(4), yticks=range(2))
+plt.show()
+
+# %% [markdown]
+# Compare the first plot with the last. Within a row the order is nearly the same. Between rows it need not be: each was divided
+# by its own length, so that they no longer say which **layer** matters more.
+
+# %% [markdown]
+# ### `prune_heads`
+#
+# A head that is multiplied by zero costs as much as before. **Taking it out** makes the four matrices smaller: rows of the
+# query, key and value projections, and those **columns** of the output projection that read the head.
+#
+# `prune_heads(attention, heads) -> None`
+#
+# - `attention`: an `Attention`, changed **in place**; it computes afterwards what it computed with these heads' outputs set
+#   to zero
+# - `heads`: numbers of the heads to take out, from 0 to `H - 1`, in any order, perhaps twice, perhaps none. They are those
+#   from before the call
+# - the other heads stay in their order, with their values unchanged, as `nn.Parameter`s
+# - `num_heads`, and the layers' `out_features` and `in_features`, say what is there afterwards. `head_width` stays, and so
+#   does the bias of the output projection
+# - `ValueError` if a number is not that of a head, or if no head would be left; nothing is changed then
+#
+# difficulty 4 of 5 · 30 min
+
+
+# %% exercise="prune_heads"
+def prune_heads(attention: Attention, heads: Iterable[int]) -> None:
+    """Takes heads out of an attention, in place: rows of q, k, v, columns of out (Michel et al. 2019, section 2.3).
+
+    heads: numbers from 0 to H - 1, in any order. ValueError for another number, and if no head would be left.
+    """
+    ### BEGIN SOLUTION
+    H, K = attention.num_heads, attention.head_width
+    gone = set(heads)
+    if not gone <= set(range(H)) or len(gone) == H:
+        raise ValueError(f"of {H} heads, {sorted(gone)} cannot be taken out")
+    kept = [h for h in range(H) if h not in gone]
+    rows = torch.tensor([h * K + i for h in kept for i in range(K)])
+    for layer in (attention.q_proj, attention.k_proj, attention.v_proj):
+        layer.weight = nn.Parameter(layer.weight.detach()[rows])
+        layer.bias = nn.Parameter(layer.bias.detach()[rows])
+        layer.out_features = len(rows)
+    out = attention.out_proj
+    out.weight = nn.Parameter(out.weight.detach()[:, rows])
+    out.in_features = len(rows)
+    attention.num_heads = len(kept)
+    ### END SOLUTION
+
+
+# %% [markdown]
+# <details><summary>Hint 1</summary>
+#
+# First the features that stay, as a list of indices: for each head that stays, `h * K` to `h * K + K - 1`. All four matrices
+# are cut by the same list.
+#
+# </details>
+#
+# <details><summary>Hint 2</summary>
+#
+# A weight is `(out, in)`. The first three layers *make* the heads' features, so these are rows, with their biases. The last
+# one *reads* them: columns; its bias belongs to what it makes.
+#
+# </details>
+#
+# <details><summary>Hint 3</summary>
+#
+# Take all heads out at once. One after the other, the numbers shift: after head 1 is gone, head 3 is number 2.
+#
+# </details>
+
+# %% check="prune_heads"
+check("prune_heads")
+
+# %% [markdown]
+# **Predict.** Heads are now taken out of the small network one by one, the least important first, without any training
+# afterwards. How many can go? And what if they go in a random order, or the most important first?
+
+# %% look="prune_heads"
+import copy
+
+places = [(layer, head) for layer in range(2) for head in range(4)]
+by_importance = sorted(places, key=lambda place: importance[place].item())
+orders = {"least important first": [by_importance], "most important first": [by_importance[::-1]]}
+orders["at random, five times"] = [
+    [places[i] for i in torch.randperm(8, generator=torch.Generator().manual_seed(seed))] for seed in range(5)
+]
+fig, ax = plt.subplots(figsize=(8, 3.2), layout="constrained")
+for colour, (label, several) in zip(("C0", "C3", "0.7"), orders.items(), strict=True):
+    for number, order in enumerate(several):
+        parameters, accuracies = [], []
+        for gone in range(7):
+            pruned = copy.deepcopy(small)
+            chosen = {layer: [h for l, h in order[:gone] if l == layer] for layer in range(2)}
+            if any(len(heads) == 4 for heads in chosen.values()):
+                break  # one head of each layer stays
+            for layer, heads in chosen.items():
+                prune_heads(pruned.layers[layer], heads)
+            with torch.no_grad():
+                accuracies.append(told(pruned, fresh)[1].item())
+        ax.plot(range(len(accuracies)), accuracies, "o-", color=colour, label=label if number == 0 else None)
+        if label.startswith("at"):
+            ax.lines[-1].set_zorder(1)
+ax.axhline(1 / 8, color="0.8", ls="--")
+ax.set(xlabel="heads taken out", ylabel="accuracy", title="two layers of four heads; dashes: chance")
+ax.legend(frameon=False)
+plt.show()
+
+# %% [markdown]
+# ### `magnitude_prune`
+#
+# Single weights: the smallest ones of the whole network go, whichever matrix they are in. What comes back are masks; whoever
+# uses them multiplies.
+#
+# `magnitude_prune(weights, sparsity) -> masks`
+#
+# - `weights`: name -> float tensor, of any shapes; `n` numbers in all
+# - `sparsity`: a float from 0 to 1. **Exactly** `math.floor(sparsity * n)` numbers are pruned
+# - they are those with the smallest absolute values of all tensors **together**. Of equal ones those go first that come
+#   first: tensors in the order of the dict, numbers in the order of `flatten()`
+# - `masks`: the same names, in the same order, bool tensors of the weights' shapes: True for a number that stays, False for
+#   a pruned one
+# - the weights are not changed, and nothing records a gradient
+#
+# difficulty 2 of 5 · 20 min
+
+
+# %% exercise="magnitude_prune"
+def magnitude_prune(weights: Mapping[str, Tensor], sparsity: float) -> dict[str, Tensor]:
+    """Masks without the floor(sparsity * n) smallest numbers of all weights together (Han et al. 2015), True for what stays.
+
+    Of equal absolute values those go first that come first. Names and shapes are those of the weights.
+    """
+    ### BEGIN SOLUTION
+    sizes = torch.cat([weight.detach().abs().flatten() for weight in weights.values()])
+    number = math.floor(sparsity * len(sizes))
+    stays = torch.ones(len(sizes), dtype=torch.bool)
+    stays[sizes.argsort(stable=True)[:number]] = False
+    parts = stays.split([weight.numel() for weight in weights.values()])
+    return {name: part.reshape(weight.shape) for (name, weight), part in zip(weights.items(), parts, strict=True)}
+    ### END SOLUTION
+
+
+# %% [markdown]
+# <details><summary>Hint 1</summary>
+#
+# Put the absolute values of all tensors in one vector, prune there, and cut the mask into the tensors' shapes again (`split`,
+# `reshape`).
+#
+# </details>
+#
+# <details><summary>Hint 2</summary>
+#
+# A threshold cannot get the number right when values are equal. An order can: `argsort(stable=True)` leaves equal ones in
+# the order in which they came.
+#
+# </details>
+
+# %% check="magnitude_prune"
+check("magnitude_prune")
+
+# %% [markdown]
+# **Predict.** With half of the translator's weights pruned, which matrices lose most, and which least? And how does the
+# error grow with the sparsity, compared with pruning at random?
+
+# %% look="magnitude_prune"
+fig, axes = plt.subplots(1, 2, figsize=(13, 4), layout="constrained")
+masks = magnitude_prune(trained, 0.5)
+names = sorted(trained, key=lambda name: masks[name].float().mean().item())
+axes[0].barh(range(len(names)), [1 - masks[name].float().mean().item() for name in names], color="C0")
+axes[0].set_yticks(range(len(names)), [name.removesuffix("weight").rstrip("._") for name in names], fontsize=6)
+axes[0].axvline(0.5, color="0.4", ls="--")
+axes[0].set(title="share pruned, at a sparsity of one half for all")
+shares = [0.1, 0.3, 0.5, 0.7, 0.8, 0.9, 0.95]
+energy = sum(weight.square().sum() for weight in trained.values()).item()
+lost = []
+for share in shares:
+    masks = magnitude_prune(trained, share)
+    lost.append(sum((trained[name] * ~masks[name]).square().sum().item() for name in trained))
+axes[1].plot(shares, [math.sqrt(one / energy) for one in lost], "o-", label="the smallest")
+axes[1].plot(shares, [math.sqrt(share) for share in shares], "--", color="0.6", label="at random")
+axes[1].set(title="relative error of all weights", xlabel="sparsity", ylim=(0, 1))
+axes[1].legend(frameon=False)
+axes[1].grid(alpha=0.3)
+plt.show()
+
+# %% [markdown] written="why_so_little_is_lost" points=5
+# ### Why so little is lost
+#
+# *5 points · 15 min · answer in a few sentences; look at the last three plots first*
+#
+# 1. Removing half of the weights, or most of the heads, often changes the accuracy by less than a percent. Give **two**
+#    reasons, one that concerns the weights or heads themselves, one that concerns the loss around a trained network.
+# 2. "Since 90 % of the weights can go, a network of 10 % of the size would have done from the start." What is wrong with
+#    this, and which experiment would test it?
+# 3. The average accuracy is the same. Name something that may be lost all the same, and say how you would look for it. And
+#    why may a network with 90 % of zeros run no faster at all?
+#
+# ### BEGIN SOLUTION
+# **Rubric (5 points)**
+#
+# - 2 points, one for each kind. Weights and heads: there are more of them than the task needs, heads that do the same thing
+#   stand in for each other, most weights are small (half of them carry a small part of the norm, see the plot), and what is
+#   added over many terms averages errors out; residual connections carry the signal past a head that is missing. Loss: a
+#   trained network lies near a minimum, where the gradient is nearly zero, so that a small change costs only to second
+#   order; the minimum is flat in most directions; a classifier's decision changes only where the margin is smaller than the
+#   change.
+# - 2 points: what can be removed *afterwards* need not be dispensable *during* training: width helps the optimisation to
+#   find a good solution (one point). The test: train a network of the final size from the start, with the same data and an
+#   equal budget of computing, over several seeds, against the pruned one, best also the pruned architecture from fresh
+#   weights and from its original first weights (the lottery ticket hypothesis) (one point).
+# - 1 point for both: rare words, classes or groups, calibration, or robustness to shifted data; compare by group and count
+#   the examples on which the two networks disagree, not only the mean. Zeros that are scattered leave dense matrices, which
+#   the hardware multiplies as before; only structure (heads, layers, blocks, 2 of 4) or sparse kernels at high sparsity gain
+#   time.
+# ### END SOLUTION
+
+# %% [markdown]
+# ## 4. What is worth having
+#
+# Eight bits, half of the layers, 70 % zeros, or two of them together: each gives a point of size and error. Many can be
+# struck out without any argument about which of the two matters more, since another is at least as good in both.
+
+# %% [markdown]
+# ### `pareto_front`
+#
+# `pareto_front(points) -> indices`
+#
+# - `points (N, M)` float: `N` models, `M` figures each (bytes, error, time, ...), of all of which **less is better**. N is
+#   at least 1
+# - a point is **dominated** if some other one is at most as large in every figure, and smaller in at least one
+# - `indices`: a list of whole numbers, ascending: the rows that are not dominated. Equal points do not dominate each other,
+#   so they stay together or go together
+#
+# difficulty 2 of 5 · 10 min
+
+
+# %% exercise="pareto_front"
+def pareto_front(points: Tensor) -> list[int]:
+    """The rows of points (N, M) that no other row dominates: at most as large everywhere, smaller somewhere. Ascending."""
+    ### BEGIN SOLUTION
+    others, own = points.unsqueeze(0), points.unsqueeze(1)  # (1, N, M), (N, 1, M)
+    dominated = (others <= own).all(dim=-1) & (others < own).any(dim=-1)  # (N, N): row by column
+    return (~dominated.any(dim=1)).nonzero().flatten().tolist()
+    ### END SOLUTION
+
+
+# %% [markdown]
+# <details><summary>Hint 1</summary>
+#
+# Two conditions for each pair: `<=` in all figures, `<` in any. A point fulfils the first with itself, and never the second.
+#
+# </details>
+
+# %% check="pareto_front"
+check("pareto_front")
+
+# %% [markdown]
+# All that you have, on the translator's matrices: bits of a weight and the error of the weights. A pruned weight costs
+# nothing, the others their bits, and each number one bit of the mask.
+#
+# **Predict.** Which of the three ways will the front consist of: fewer weights, eight bits, or both?
+
+# %% look="pareto_front"
+total = sum(weight.numel() for weight in trained.values())
+made = []
+for share in (0.0, 0.1, 0.3, 0.5, 0.7, 0.9):
+    masks = magnitude_prune(trained, share)
+    for label, bits, axis in (("float32", 32, None), ("int8, one scale", 8, None), ("int8, a scale a row", 8, 0)):
+        error = numbers = 0.0
+        for name, weight in trained.items():
+            kept = weight * masks[name]
+            found = kept if bits == 32 else dequantize(*quantize(kept, "symmetric", axis), axis=axis)
+            error += (found - weight).square().sum().item()
+            numbers += masks[name].sum().item() * bits + (weight.numel() if share else 0)
+            numbers += 32 * (weight.size(0) if axis == 0 else 1) * (bits == 8)
+        made.append((label, share, numbers / total, math.sqrt(error / energy)))
+points = torch.tensor([row[2:] for row in made])
+front = sorted(pareto_front(points), key=lambda i: points[i, 0].item())
+fig, ax = plt.subplots(figsize=(8, 3.8), layout="constrained")
+for label, marker in (("float32", "s"), ("int8, one scale", "o"), ("int8, a scale a row", "^")):
+    rows = [row for row in made if row[0] == label]
+    ax.plot([row[2] for row in rows], [row[3] for row in rows], marker, label=label)
+    for row in rows:
+        if row[1] and label == "float32":
+            ax.annotate(f"{row[1]:.0%} pruned", row[2:], xytext=(5, 4), textcoords="offset points", fontsize=7)
+ax.plot(*points[front].T, color="0.6", lw=1, zorder=0, label="the front")
+ax.set(xlabel="bits for each weight", ylabel="relative error of the weights", title="the translator, made small")
+ax.legend(frameon=False)
+plt.show()
+
+# %% [markdown]
+# An error of the weights is not yet an error of the answers; what a network loses has to be measured on its task.
+#
+# ## 5. Further
+
+# %% [markdown]
+# ### `fake_quantize` (stretch)
+#
+# To train a network that will be quantized, its forward pass can round already. But rounding is flat between its steps: its
+# derivative is zero, and nothing would be learned. The **straight-through estimator** (Bengio et al. 2013) takes the
+# derivative to be 1 where `x` lies within the range, and 0 where it was cut off.
+#
+# `fake_quantize(x, scale) -> y`
+#
+# - `x`: floats of any shape; `scale`: a tensor of shape `()`, larger than 0, which gets no gradient
+# - `y`: x's shape and dtype: `scale` times `x / scale`, rounded to even and kept within -127 to 127
+# - the gradient with respect to `x` is the upstream one where the rounded `x / scale` lies from -127 to 127, both included,
+#   and 0 elsewhere
+#
+# difficulty 3 of 5 · 20 min
+
+
+# %% exercise="fake_quantize"
+def fake_quantize(x: Tensor, scale: Tensor) -> Tensor:
+    """Symmetric int8 rounding whose gradient passes straight through within the range (Jacob et al. 2018, section 3)."""
+    ### BEGIN SOLUTION
+    scale = scale.detach()
+    steps = (x / scale).detach().round()
+    within = (steps >= -127) & (steps <= 127)
+    passing = torch.where(within, x, x.detach())
+    return passing + (scale * steps.clamp(-127, 127) - x).detach()
+    ### END SOLUTION
+
+
+# %% [markdown]
+# <details><summary>Hint 1</summary>
+#
+# `x + (y - x).detach()` has the value of `y` and the gradient of `x`.
+#
+# </details>
+#
+# <details><summary>Hint 2</summary>
+#
+# Where `x` was cut off it should have neither: put `x.detach()` there.
+#
+# </details>
+
+# %% check="fake_quantize"
+check("fake_quantize")
+
+# %% look="fake_quantize"
+along = torch.linspace(-1.8, 1.8, 721, requires_grad=True)
+rounded = fake_quantize(along, torch.tensor(0.01))
+(slope,) = torch.autograd.grad(rounded.sum(), along)
+fig, axes = plt.subplots(1, 2, figsize=(11, 2.8), layout="constrained")
+axes[0].plot(along.detach(), rounded.detach(), label="value")
+axes[0].plot(along.detach(), slope, label="gradient")
+axes[0].legend(frameon=False)
+axes[0].set(title="scale 0.01: cut off at 1.27", xlabel="x")
+near = torch.linspace(0, 0.05, 501)
+axes[1].plot(near, fake_quantize(near, torch.tensor(0.01)))
+axes[1].set(title="the same, near 0", xlabel="x")
+plt.show()
+
+# %% [markdown]
+# ### `cubic_sparsity` (stretch)
+#
+# Pruned all at once, a network may not recover. Zhu and Gupta prune while it trains, fast at the beginning, where there is
+# much to spare, and slower and slower towards the end:
+#
+# $$s_t = s_f + (s_i - s_f) \left(1 - \frac{t - t_0}{t_1 - t_0}\right)^3$$
+#
+# `cubic_sparsity(step, begin, end, final, initial=0.0) -> sparsity`
+#
+# - `step`, `begin` < `end`: updates, whole numbers; `initial` $s_i$ and `final` $s_f$: sparsities from 0 to 1
+# - up to and including `begin` it is `initial`, from `end` on it is `final`, between the two the formula; a float
+#
+# difficulty 1 of 5 · 10 min
+
+
+# %% exercise="cubic_sparsity"
+def cubic_sparsity(step: int, begin: int, end: int, final: float, initial: float = 0.0) -> float:
+    """The sparsity at an update (Zhu and Gupta 2017, equation 1): initial up to begin, final from end on."""
+    ### BEGIN SOLUTION
+    done = min(1.0, max(0.0, (step - begin) / (end - begin)))
+    return final + (initial - final) * (1 - done) ** 3
+    ### END SOLUTION
+
+
+# %% [markdown]
+# <details><summary>Hint 1</summary>
+#
+# The share of the way that is done, kept from 0 to 1, makes one formula of the three.
+#
+# </details>
+
+# %% check="cubic_sparsity"
+check("cubic_sparsity")
+
+# %% [markdown]
+# ### `sparse_step` (stretch)
+#
+# While a pruned network is trained on, its pruned weights must stay at zero. It is not enough to stop their gradients:
+# momentum still carries what came before.
+#
+# `sparse_step(weight, gradient, velocity, mask, lr, momentum) -> (weight, velocity)`
+#
+# - `weight`, `gradient`, `velocity`: floats of one shape; `mask`: bool of that shape, True for what stays
+# - one update of SGD with momentum, as in `torch.optim.SGD`: the new velocity is `momentum` times the old one, plus the
+#   gradient; the weight moves by `lr` times the new velocity, downwards
+# - where the mask is False both are 0 afterwards, whatever they were before
+# - the arguments are not changed
+#
+# difficulty 2 of 5 · 15 min
+
+
+# %% exercise="sparse_step"
+def sparse_step(
+    weight: Tensor, gradient: Tensor, velocity: Tensor, mask: Tensor, lr: float, momentum: float
+) -> tuple[Tensor, Tensor]:
+    """One update of SGD with momentum after which pruned weights and their velocities are 0. Returns (weight, velocity)."""
+    ### BEGIN SOLUTION
+    velocity = (momentum * velocity + gradient) * mask
+    weight = (weight - lr * velocity) * mask
+    return weight, velocity
+    ### END SOLUTION
+
+
+# %% [markdown]
+# <details><summary>Hint 1</summary>
+#
+# Multiply by the mask what you return, both of it.
+#
+# </details>
+
+# %% check="sparse_step"
+check("sparse_step")
+
+# %% [markdown]
+# A regression on 60 features of which 12 matter, pruned along the cubic curve while it is trained, and pruned at once.
+#
+# **Predict.** Which weights does either one keep? Look also at what happens if the mask is put on the gradient only.
+
+# %% look="sparse_step"
+rng = torch.Generator().manual_seed(7)
+features, truth = torch.randn(400, 60, generator=rng), torch.zeros(60)
+features[:, 1:] = 0.7 * features[:, 1:] + 0.7 * features[:, :-1]
+truth[::5] = torch.linspace(0.3, 1.5, 12)
+wanted = features @ truth + 0.3 * torch.randn(400, generator=rng)
+fig, axes = plt.subplots(1, 2, figsize=(12, 3.2), layout="constrained")
+for label in ("cubic, updates 5 to 150", "at once, update 5", "cubic, mask on the gradient only"):
+    weight, velocity = torch.zeros(60), torch.zeros(60)
+    losses, zeros, mask = [], [], torch.ones(60, dtype=torch.bool)
+    for step in range(250):
+        end = 6 if label.startswith("at") else 150
+        mask = magnitude_prune({"w": weight * mask}, cubic_sparsity(step, 5, end, 0.8))["w"]
+        gradient = 2 * features.T @ (features @ weight - wanted) / 400
+        if label.endswith("only"):
+            velocity = 0.9 * velocity + gradient * mask
+            weight = weight - 0.005 * velocity
+        else:
+            weight, velocity = sparse_step(weight, gradient, velocity, mask, 0.005, 0.9)
+        losses.append((features @ weight - wanted).square().mean().item())
+        zeros.append((weight == 0).float().mean().item())
+    axes[0].semilogy(losses, label=f"{label}: {int((mask & (truth != 0)).sum())} of 12 found")
+    axes[1].plot(zeros, label=label)
+axes[0].set(title="loss", xlabel="update")
+axes[1].set(title="share of weights that are zero", xlabel="update")
+axes[0].legend(frameon=False, fontsize=8)
+plt.show()
+
+# %% [markdown]
+# ## What you have
+#
+# Numbers of eight bits with their scales, a layer that computes on them, a loss for a student of another's answers, heads
+# and weights that are really gone, and a front that says what is worth having. Before you submit: *Validate*, or every check
+# once more.
