@@ -316,14 +316,24 @@ def encode_pairs(rows: Dataset, longest: int | None = None) -> tuple[list[list[i
 
 
 TRANSLATOR = DATA / "translator.safetensors"
+BERT = DATA / "bert.safetensors"
 
 
-def save_translator(model: torch.nn.Module, sizes: dict[str, int], training: dict[str, Any]) -> None:
-    """Writes a model's parameters in half precision, with what it is built from and how it was trained."""
+def save_trained(path: Path, model: torch.nn.Module, **told: Any) -> None:
+    """Writes a model's parameters in half precision, and beside them what is told of it, as JSON."""
     from safetensors.torch import save_file
 
     weights = {name: value.detach().half().cpu().contiguous() for name, value in model.named_parameters()}
-    save_file(weights, TRANSLATOR, {"sizes": json.dumps(sizes), "training": json.dumps(training)})
+    save_file(weights, path, {name: json.dumps(value) for name, value in told.items()})
+
+
+def load_trained(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """What `save_trained` wrote: parameters by name, float32, and what was told."""
+    from safetensors import safe_open
+
+    with safe_open(path, framework="pt") as file:
+        weights = {name: file.get_tensor(name).float() for name in file.keys()}  # noqa: SIM118
+        return weights, {name: json.loads(value) for name, value in file.metadata().items()}
 
 
 def translator() -> tuple[dict[str, int], dict[str, Tensor], dict[str, Any]]:
@@ -332,9 +342,15 @@ def translator() -> tuple[dict[str, int], dict[str, Tensor], dict[str, Any]]:
     Returns the sizes by which a `Transformer` is built, its parameters by name, float32, and how it was trained: the
     processor's `seconds`, `updates`, and `points` (update, seconds, bits per character of held-out French).
     """
-    from safetensors import safe_open
+    weights, told = load_trained(TRANSLATOR)
+    return told["sizes"], weights, told["training"]
 
-    with safe_open(TRANSLATOR, framework="pt") as file:
-        weights = {name: file.get_tensor(name).float() for name in file.keys()}  # noqa: SIM118
-        told = file.metadata()
-    return json.loads(told["sizes"]), weights, json.loads(told["training"])
+
+def bert() -> tuple[dict[str, int], dict[str, Tensor], dict[str, int], dict[str, Any]]:
+    """A BERT that was pretrained on the presidents' messages and five novels for longer than a notebook can.
+
+    Returns the sizes by which a `Bert` is built, its parameters by name, float32, its word pieces with their numbers, and how
+    it was trained: the processor's `seconds`, `updates`, and `points`, the figures of text that it has not seen, by update.
+    """
+    weights, told = load_trained(BERT)
+    return told["sizes"], weights, {piece: i for i, piece in enumerate(told["pieces"])}, told["training"]

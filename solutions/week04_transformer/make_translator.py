@@ -79,9 +79,8 @@ def main() -> None:
         )
     if history.stopped != "interrupted":
         points = [(update, round(seconds), round(figure, 4)) for update, seconds, _, figure in history.points]
-        data.save_translator(
-            model, SIZES, {"seconds": round(history.seconds), "updates": history.updates, "points": points}
-        )
+        training = {"seconds": round(history.seconds), "updates": history.updates, "points": points}
+        data.save_trained(data.TRANSLATOR, model, sizes=SIZES, training=training)
 
 
 if __name__ == "__main__":
