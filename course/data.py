@@ -12,7 +12,7 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -346,11 +346,19 @@ def translator() -> tuple[dict[str, int], dict[str, Tensor], dict[str, Any]]:
     return told["sizes"], weights, told["training"]
 
 
-def bert() -> tuple[dict[str, int], dict[str, Tensor], dict[str, int], dict[str, Any]]:
+class Pretrained(NamedTuple):
+    """The sizes by which a `Bert` is built, its parameters by name, float32, its word pieces, and how it was trained."""
+
+    sizes: dict[str, int]
+    weights: dict[str, Tensor]
+    vocab: dict[str, int]
+    training: dict[str, Any]
+
+
+def bert() -> Pretrained:
     """A BERT that was pretrained on the presidents' messages and five novels for longer than a notebook can.
 
-    Returns the sizes by which a `Bert` is built, its parameters by name, float32, its word pieces with their numbers, and how
-    it was trained: the processor's `seconds`, `updates`, and `points`, the figures of text that it has not seen, by update.
+    `training` has the processor's `seconds`, `updates`, and `points`: figures of text that it has not seen, by update.
     """
     weights, told = load_trained(BERT)
-    return told["sizes"], weights, {piece: i for i, piece in enumerate(told["pieces"])}, told["training"]
+    return Pretrained(told["sizes"], weights, {piece: i for i, piece in enumerate(told["pieces"])}, told["training"])

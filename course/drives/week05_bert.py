@@ -214,7 +214,7 @@ def hidden_pieces(messages: Sequence[str], novels: Sequence[str]) -> tuple[dict,
     """
     from tokenizers import Tokenizer, models, normalizers, pre_tokenizers
 
-    tokenizer = Tokenizer(models.WordPiece(bert()[2], unk_token="[UNK]"))
+    tokenizer = Tokenizer(models.WordPiece(bert().vocab, unk_token="[UNK]"))
     tokenizer.normalizer = normalizers.BertNormalizer(lowercase=True)
     tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
     rows, room = [], ROW - 3

@@ -3,9 +3,12 @@
 import math
 from pathlib import Path
 
+import matplotlib
+import matplotlib.pyplot as plt
 import pytest
 import torch
 
+from autograder.experiments import experiments
 from autograder.week import find_week
 from course import data
 from course.drives import Student
@@ -156,3 +159,22 @@ def test_a_bootstrap_interval_holds_the_mean(week: dict):
     assert mean == pytest.approx(scores.mean().item()) and low < mean < high
     assert high - low == pytest.approx(2 * 1.96 * scores.std().item() / math.sqrt(200), rel=0.5)
     assert week["interval"](torch.ones(2, 5, dtype=torch.float64)) == [1.0, 1.0, 1.0]
+
+
+# --------------------------------------------------------------------------------------------------- all of them
+
+
+def test_the_experiments_run_at_their_smallest_size(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """The cells as they stand, on a few documents and questions, with a few updates each."""
+    matplotlib.use("Agg")
+    monkeypatch.chdir(tmp_path)
+    names = WEEK.namespace() | {"size": "tiny"}
+    names |= dict(zip(("tuning", "tuning_seeds"), names["TUNING"]["tiny"], strict=True))
+    for name, source in experiments(WEEK):
+        exec(compile(source, f"<{name}>", "exec"), names)
+        plt.close("all")
+    assert (tmp_path / "pretraining.safetensors").exists() and set(names["tasks"]) == {"sentiment", "spans", "choices"}
+    for found in (names["sentiment_found"], names["spans_found"], names["choices_found"]):
+        for low, mean, high in ((low, mean, high) for runs in found.values() for mean, low, high in runs.values()):
+            assert low <= mean <= high
+    assert set(names["next_sentence_found"]) == set(names["tasks"])
