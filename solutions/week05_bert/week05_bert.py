@@ -1692,7 +1692,7 @@ class Task:
             return (*cut_to_longest(*(part[rows] for part in self.known[:3])), self.known[3][rows])
 
         def rate(history: train.History) -> float:
-            return 5e-4 * min((history.updates + 1) / (0.1 * updates), 1.0) * (1 - history.updates / updates)
+            return 1e-3 * min((history.updates + 1) / (0.1 * updates), 1.0) * (1 - history.updates / updates)
 
         train.fit(model, batch_at, self.loss, updates, lr=rate, clock=clock, label=f"{count} examples")
         return self.scores(model)
@@ -1744,7 +1744,7 @@ def show(found: dict, baselines: dict[str, list[float]], title: str, ylabel: str
 
 
 TUNING = {  # updates for each number of labelled examples, and seeds
-    "cpu": ({100: 30, 300: 60, 1000: 120}, (0, 1)),
+    "cpu": ({100: 40, 300: 60, 1000: 120}, (0, 1)),
     "gpu": ({100: 100, 300: 300, 1000: 600}, range(5)),
     "tiny": ({20: 2, 40: 2}, (0, 1)),
 }
@@ -1829,6 +1829,8 @@ LONGEST_ANSWER = 40
 
 class Spans(Task):
     """Judged by F1, with exact match beside it."""
+
+    rows_a_batch = 8
 
     def __init__(self):
         self.texts, self.exact = {}, []
@@ -1948,7 +1950,9 @@ print("exact match:", spans_exact, spans_baselines)
 
 # %% experiment="choices"
 class Choices(Task):
-    rows_a_batch = 8
+    """Each row has four choices."""
+
+    rows_a_batch = 4
 
 
 def choices_of(chapters: Sequence[str], seed: int) -> tuple[tuple, list[Tensor]]:
