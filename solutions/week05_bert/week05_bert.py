@@ -1963,14 +1963,13 @@ def choices_of(chapters: Sequence[str], seed: int) -> tuple[tuple, list[Tensor]]
         for chapter in chapters
     ]
     everything = [sentence for chapter in sentences for sentence in chapter]
-    for chapter in sentences:
-        for before, right in pairwise(chapter):
-            drawn = [everything[i] for i in torch.randperm(len(everything), generator=rng)[:6].tolist()]
-            wrong = [sentence for sentence in drawn if sentence not in (before, right)][:3]
-            place = int(torch.randint(4, (1,), generator=rng))
-            choices = [*wrong[:place], right, *wrong[place:]]
-            questions.append((before, choices, place))
-            packed.append(stacked([pack_pair(encode(before)[-32:], encode(choice), 64) for choice in choices]))
+    for before, right in [pair for chapter in sentences for pair in pairwise(chapter)][tested]:
+        drawn = [everything[i] for i in torch.randperm(len(everything), generator=rng)[:6].tolist()]
+        wrong = [sentence for sentence in drawn if sentence not in (before, right)][:3]
+        place = int(torch.randint(4, (1,), generator=rng))
+        choices = [*wrong[:place], right, *wrong[place:]]
+        questions.append((before, choices, place))
+        packed.append(stacked([pack_pair(encode(before)[-32:], encode(choice), 64) for choice in choices]))
     return tuple(questions), [*stacked(packed), torch.tensor([place for _, _, place in questions], device=device)]
 
 
