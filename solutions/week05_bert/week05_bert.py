@@ -1295,11 +1295,12 @@ class Corpus:
 
 
 def game_batches(
-    corpora: Sequence[Corpus], tokens_a_batch: int, seed: int, next_sentence: bool = True
+    corpora: Sequence[Corpus], tokens_a_batch: int, seed: int, next_sentence: bool = True, share: float = 0.3
 ) -> train.BatchAt:
     """update -> (masked, segments, mask, labels, next_labels); of four rows, three are of the first corpus, one of the second.
 
-    Without `next_sentence` the next labels are None. Every fifth batch has rows of 128 tokens, the others of 64.
+    Without `next_sentence` the next labels are None. `share` of the pieces are to be guessed: twice BERT's, since a run as
+    short as ours has too few answers to learn from (Wettig et al. 2022, "Should you mask 15%?"). Every fifth batch has rows of 128 tokens, the others of 64.
     """
 
     def batch_at(update: int) -> tuple:
@@ -1314,7 +1315,8 @@ def game_batches(
         ]
         tokens, segments, mask, next_labels = (torch.stack(column) for column in zip(*drawn, strict=True))
         draws = torch.rand(2, *tokens.shape, generator=rng)
-        masked, labels = mask_tokens(tokens, *draws, torch.randint(NUM_SPECIAL, PIECES, tokens.shape, generator=rng))
+        replacement = torch.randint(NUM_SPECIAL, PIECES, tokens.shape, generator=rng)
+        masked, labels = mask_tokens(tokens, *draws, replacement, share)
         batch = [part.to(device) for part in (masked, segments, mask, labels, next_labels)]
         return (*batch[:4], batch[4] if next_sentence else None)
 
@@ -1334,7 +1336,7 @@ class Games:
     """How well both games are played on text that was not learnt from: a figure for `train.fit`, and all figures by update."""
 
     def __init__(self, corpora: Sequence[Corpus], batches: int):
-        batch_at = game_batches(corpora, 4096, seed=99)
+        batch_at = game_batches(corpora, 4096, seed=99, share=0.15)
         self.batches = [batch_at(update) for update in range(batches)]
         self.marks: list[dict[str, float]] = []
 
