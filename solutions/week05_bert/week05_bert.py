@@ -1237,7 +1237,8 @@ plt.show()
 # another one, 4,000 pieces learnt from all this text.
 #
 # A *part* of a pair is what BERT's authors called a sentence: some sentences in a row, here of 20 to 40 pieces in rows of
-# 64. Every fifth batch has rows of 128 and parts twice as long, so that the later positions are learnt too.
+# 64. Every fifth batch has rows of 128 and parts twice as long, so that the later positions are learnt too. And 30 % of the
+# pieces are to be guessed instead of 15: a run as short as ours has too few answers otherwise.
 
 # %%
 from collections.abc import Callable, Iterator, Sequence
@@ -1300,7 +1301,8 @@ def game_batches(
     """update -> (masked, segments, mask, labels, next_labels); of four rows, three are of the first corpus, one of the second.
 
     Without `next_sentence` the next labels are None. `share` of the pieces are to be guessed: twice BERT's, since a run as
-    short as ours has too few answers to learn from (Wettig et al. 2022, "Should you mask 15%?"). Every fifth batch has rows of 128 tokens, the others of 64.
+    short as ours has too few answers to learn from (Wettig et al. 2022, "Should you mask 15%?"). Every fifth batch has rows of 128 tokens,
+    the others of 64.
     """
 
     def batch_at(update: int) -> tuple:
@@ -1382,7 +1384,7 @@ def pretrain(model: nn.Module, batch_at: train.BatchAt, progress: Callable, **se
 # %% experiment="corpus"
 its = data.bert()
 sizes, its_points = its.sizes, its.training["points"]
-updates, tokens_a_batch = {"cpu": (900, 1024), "gpu": (20_000, 8192), "tiny": (8, 512)}[size]
+updates, tokens_a_batch = {"cpu": (800, 1024), "gpu": (20_000, 8192), "tiny": (8, 512)}[size]
 some, tested = (slice(4), slice(40)) if size == "tiny" else (slice(None), slice(None))  # tiny: the course's own tests
 encode = encoder(its.vocab)
 learnt, unseen_corpora = (
