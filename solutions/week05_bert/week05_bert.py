@@ -1300,9 +1300,9 @@ def game_batches(
 ) -> train.BatchAt:
     """update -> (masked, segments, mask, labels, next_labels); of four rows, three are of the first corpus, one of the second.
 
-    Without `next_sentence` the next labels are None. `share` of the pieces are to be guessed: twice BERT's, since a run as
-    short as ours has too few answers to learn from (Wettig et al. 2022, "Should you mask 15%?"). Every fifth batch has rows of 128 tokens,
-    the others of 64.
+    Without `next_sentence` the next labels are None. `share` of the pieces are to be guessed: twice BERT's, since a run
+    as short as ours has too few answers to learn from (Wettig et al. 2022, "Should you mask 15%?"). Every fifth batch has
+    rows of 128 tokens, the others of 64.
     """
 
     def batch_at(update: int) -> tuple:
