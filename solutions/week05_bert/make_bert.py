@@ -1,13 +1,10 @@
 """Pretrains the BERT that students fine-tune: `course/data/bert.safetensors`.
 
-    OMP_NUM_THREADS=1 python solutions/week05_bert/make_bert.py RUN [--seconds 400] [--write]
+    OMP_NUM_THREADS=1 python solutions/week05_bert/make_bert.py RUN [--seconds 3000] [--write]
 
 RUN is a file in which an interrupted run is kept and from which it goes on. Seconds are the processor's. The learning rate
 rises, and falls to zero at the end of the time. `--write` trains no more and writes the model as it is in RUN; it is also
 written when the time is over.
-
-(The run that is committed was meant for 700 seconds until its 2000th update, for 460 until its 2300th, for 340 until its
-3100th, and then for 400. Until its 3100th update 15 % of the pieces were to be guessed, from there on 30 %.)
 """
 
 import argparse
@@ -34,7 +31,7 @@ SIZES = {
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("run", type=Path)
-    parser.add_argument("--seconds", type=float, default=400)
+    parser.add_argument("--seconds", type=float, default=3000)
     parser.add_argument("--write", action="store_true")
     arguments = parser.parse_args()
     names = find_week(find_root(), "week05").namespace()
@@ -63,6 +60,7 @@ def main() -> None:
         history = train.History(**saved["history"])
         history.points.append((history.updates, history.seconds, history.seen, bits(model.eval())))
     else:
+        names["begin_with_frequencies"](model, learnt)
         history = names["pretrain"](
             model,
             names["game_batches"](learnt, 1024, seed=0),
