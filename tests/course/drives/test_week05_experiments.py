@@ -168,13 +168,14 @@ def test_the_experiments_run_at_their_smallest_size(tmp_path: Path, monkeypatch:
     """The cells as they stand, on a few documents and questions, with a few updates each."""
     matplotlib.use("Agg")
     monkeypatch.chdir(tmp_path)
-    names = WEEK.namespace() | {"size": "tiny"}
-    names |= dict(zip(("tuning", "tuning_seeds"), names["TUNING"]["tiny"], strict=True))
+    names = WEEK.namespace()  # its functions look into this very dict
+    names["size"] = "tiny"
+    names["tuning"], names["tuning_seeds"] = names["TUNING"]["tiny"]
     for name, source in experiments(WEEK):
         exec(compile(source, f"<{name}>", "exec"), names)
         plt.close("all")
     assert (tmp_path / "pretraining.safetensors").exists() and set(names["tasks"]) == {"sentiment", "spans", "choices"}
     for found in (names["sentiment_found"], names["spans_found"], names["choices_found"]):
-        for low, mean, high in ((low, mean, high) for runs in found.values() for mean, low, high in runs.values()):
+        for mean, low, high in (figures for runs in found.values() for figures in runs.values()):
             assert low <= mean <= high
     assert set(names["next_sentence_found"]) == set(names["tasks"])
