@@ -434,7 +434,7 @@ def test_drives_of_the_model_return_finite_outputs_and_a_gradient_for_everything
 def test_an_exercise_stands_or_falls_by_itself():
     """With the solution's part before it spoilt, each of the later exercises answers as it does with the part whole."""
     spoilt = {
-        "LayerNorm.forward": ("* self.weight + self.bias", ""),
+        "LayerNorm.forward": ("torch.addcmul(self.bias, normal, self.weight)", "normal"),
         "FeedForward.forward": ("torch.relu", ""),
         "EncoderLayer.forward": ("if self.norm_first:", "if not self.norm_first:"),
         "DecoderLayer.forward": ("if self.norm_first:", "if not self.norm_first:"),
