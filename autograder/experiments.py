@@ -86,6 +86,11 @@ def read_results(week: Week) -> dict[str, Any]:
     return json.loads(path.read_text(encoding="utf-8")) if path.exists() else {"experiments": {}, "artifacts": {}}
 
 
+def write_results(week: Week, results: dict[str, Any]) -> None:
+    text = json.dumps(results, indent=1, sort_keys=True) + "\n"
+    (week.folder / "results.json").write_text(text, encoding="utf-8")
+
+
 def record(week: Week, cell: str, found: dict[str, Any], seed: int, model: dict[str, Any] | None) -> None:
     """Adds one run of a cell to the week's results; `model` has the figures of the model that it saved, if it did.
 
@@ -105,8 +110,7 @@ def record(week: Week, cell: str, found: dict[str, Any], seed: int, model: dict[
         entry = results["artifacts"].setdefault(cell, {"seeds": {}})
         entry["seeds"][str(seed)] = model
         entry["heldout"] = summary([entry["seeds"][key]["heldout"] for key in sorted(entry["seeds"], key=int)])
-    text = json.dumps(results, indent=1, sort_keys=True) + "\n"
-    (week.folder / "results.json").write_text(text, encoding="utf-8")
+    write_results(week, results)
 
 
 def save_figures(folder: Path, cell: str) -> None:

@@ -28,7 +28,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from autograder.experiments import machine, read_results
+from autograder.experiments import machine, read_results, write_results
 from autograder.week import Week, find_root, find_week
 from course import data, train
 
@@ -195,8 +195,7 @@ def write(week: Week, found: dict[str, Any], updates: int) -> None:
         "updates": updates,
         "trainers": found,
     }
-    text = json.dumps(results, indent=1, sort_keys=True) + "\n"
-    (week.folder / "results.json").write_text(text, encoding="utf-8")
+    write_results(week, results)
 
 
 DEFAULT = ("autograder.gpt_speed:reference_bfloat16", "autograder.gpt_speed:reference", "autograder.plain_gpt:plain")

@@ -318,11 +318,6 @@ def encode_pairs(rows: Dataset, longest: int | None = None) -> tuple[list[list[i
 TRANSLATOR = DATA / "translator.safetensors"
 
 
-def save_translator(model: torch.nn.Module, sizes: dict[str, int], training: dict[str, Any]) -> None:
-    """Writes a model's parameters in half precision, with what it is built from and how it was trained."""
-    save_trained(TRANSLATOR, model, sizes, training)
-
-
 def translator() -> tuple[dict[str, int], dict[str, Tensor], dict[str, Any]]:
     """A translator from English to French that was trained longer than a notebook can, for `pieces`.
 

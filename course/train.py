@@ -167,7 +167,7 @@ def fit(
     optimizer = optimizer(model) if optimizer else torch.optim.Adam(model.parameters(), betas=betas)
     path = Path(checkpoint) if checkpoint else None
     if path and path.exists():
-        history = _resume(path, model, optimizer)
+        history = resume(path, model, optimizer)
     curve = _LiveCurve(label)
     bar = tqdm(
         total=updates, initial=history.updates, desc=label, mininterval=0.5, disable=None if _kernel() else False
@@ -235,11 +235,13 @@ def _save(path: Path, model: nn.Module, optimizer: torch.optim.Optimizer, histor
     part.replace(path)
 
 
-def _resume(path: Path, model: nn.Module, optimizer: torch.optim.Optimizer) -> History:
+def resume(path: str | Path, model: nn.Module, optimizer: torch.optim.Optimizer | None = None) -> History:
+    """What the `checkpoint` of a run has: weights into the model, and the optimizer's state where one is given."""
     device = next(model.parameters()).device
     saved = torch.load(path, map_location=device, weights_only=True)
     model.load_state_dict(saved["model"])
-    optimizer.load_state_dict(saved["optimizer"])
+    if optimizer is not None:
+        optimizer.load_state_dict(saved["optimizer"])
     return History(**saved["history"])
 
 

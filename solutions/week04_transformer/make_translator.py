@@ -56,9 +56,7 @@ def main() -> None:
     torch.manual_seed(0)
     model = names["Transformer"](**SIZES)
     if arguments.write:
-        saved = torch.load(arguments.run, weights_only=True)
-        model.load_state_dict(saved["model"])
-        history = train.History(**saved["history"])
+        history = train.resume(arguments.run, model)
         history.points.append((history.updates, history.seconds, history.seen, bits_per_character(model.eval())))
     else:
         batches = train.pair_batches(*data.encode_pairs(data.libreoffice()["train"], LONGEST), MAX_TOKENS, seed=0)
@@ -78,9 +76,8 @@ def main() -> None:
         )
     if history.stopped != "interrupted":
         points = [(update, round(seconds), round(figure, 4)) for update, seconds, _, figure in history.points]
-        data.save_translator(
-            model, SIZES, {"seconds": round(history.seconds), "updates": history.updates, "points": points}
-        )
+        training = {"seconds": round(history.seconds), "updates": history.updates, "points": points}
+        data.save_trained(data.TRANSLATOR, model, SIZES, training)
 
 
 if __name__ == "__main__":

@@ -40,9 +40,7 @@ def main() -> None:
     tokens = data.novel_alphabet().encode(watched)
     bits = functools.partial(names["bits_of"], tokens=tokens, text=watched, context=GPT_SIZES["context"])
     if arguments.write:
-        saved = torch.load(arguments.run, weights_only=True)
-        model.load_state_dict(saved["model"])
-        history = train.History(**saved["history"])
+        history = train.resume(arguments.run, model)
         history.points.append((history.updates, history.seconds, history.seen, bits(model.eval())))
     else:
         novels = data.encode_novels(data.austen()["train"])

@@ -391,7 +391,7 @@ def test_pairs_begin_and_end_and_none_is_too_long():
 def test_a_saved_translator_comes_back(tmp_path, monkeypatch):
     monkeypatch.setattr(data, "TRANSLATOR", tmp_path / "translator.safetensors")
     model = torch.nn.Linear(3, 4)
-    data.save_translator(model, {"d_model": 3}, {"seconds": 1, "points": [[1, 2, 0.5]]})
+    data.save_trained(data.TRANSLATOR, model, {"d_model": 3}, {"seconds": 1, "points": [[1, 2, 0.5]]})
     sizes, weights, training = data.translator()
     assert (sizes, training) == ({"d_model": 3}, {"seconds": 1, "points": [[1, 2, 0.5]]})
     assert weights.keys() == {"weight", "bias"} and weights["weight"].dtype == torch.float32
