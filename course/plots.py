@@ -3,7 +3,9 @@
 Colours are those of Okabe and Ito (2008), told apart with every common kind of colour blindness.
 """
 
-from collections.abc import Mapping, Sequence
+import os
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -167,3 +169,44 @@ def attention_map(
         ax.tick_params(axis="x", rotation=55)
     ax.set(title=title)
     return ax
+
+
+STILL = "COURSE_STILL"  # set in the environment where no one can move a slider: on the course's site, and in its tests
+
+
+def slider(
+    draw: Callable[[Axes, Any], None], name: str, values: Sequence, *, start: Any = None, size: tuple[float, float]
+) -> None:
+    """A picture with a slider: `draw(ax, value)` draws one of the `values`, first `start`, else the first.
+
+    size: width and height of one picture in inches. Where nobody can move a slider (no ipywidgets, or the environment has
+    COURSE_STILL), up to four of the values stand side by side instead, the first and the last among them.
+    """
+    try:
+        import ipywidgets
+    except ImportError:
+        ipywidgets = None
+    if ipywidgets is None or os.environ.get(STILL):
+        count = min(4, len(values))
+        chosen = [values[round(i * (len(values) - 1) / max(1, count - 1))] for i in range(count)]
+        columns = 1 if size[0] > 6 else 2
+        rows = -(-count // columns)
+        figsize = (columns * size[0], rows * size[1])
+        axes = plt.subplots(rows, columns, figsize=figsize, layout="constrained", squeeze=False)[1].flatten()
+        for ax in axes[count:]:
+            ax.remove()
+        for ax, value in zip(axes, chosen, strict=False):
+            draw(ax, value)
+            ax.set_title(f"{name} = {value}")
+        plt.show()
+        return
+
+    def picture(value: Any) -> None:
+        draw(plt.subplots(figsize=size, layout="constrained")[1], value)
+        plt.show()
+
+    style = {"description_width": "initial"}
+    moved = ipywidgets.SelectionSlider(
+        options=list(values), value=values[0] if start is None else start, description=name, style=style
+    )
+    ipywidgets.interact(picture, value=moved)

@@ -65,3 +65,24 @@ def test_common_curve_has_a_panel_for_each_budget():
     assert time.lines[0].get_xdata().tolist() == [12.0, 25.0]
     assert seen.lines[0].get_xdata().tolist() == [5000, 10000]
     assert time.lines[0].get_ydata().tolist() == seen.lines[0].get_ydata().tolist() == [3.0, 2.5]
+
+
+def test_a_slider_that_nobody_can_move_shows_four_of_its_values(monkeypatch):
+    drawn = []
+    monkeypatch.setenv(plots.STILL, "1")
+    plots.slider(lambda ax, value: drawn.append(value), "heads", [1, 2, 3, 4, 5, 6, 7], size=(3, 2))
+    assert drawn == [1, 3, 5, 7]
+    assert [ax.get_title() for ax in plt.gcf().axes] == ["heads = 1", "heads = 3", "heads = 5", "heads = 7"]
+
+
+def test_a_slider_draws_its_start_first_and_then_what_it_is_moved_to(monkeypatch):
+    widgets = pytest.importorskip("ipywidgets")
+    drawn, made = [], []
+    monkeypatch.delenv(plots.STILL, raising=False)
+    monkeypatch.setattr(widgets, "interact", lambda picture, value: made.append((picture, value)))
+    plots.slider(lambda ax, value: drawn.append(value), "heads", ["a", "b", "c"], start="b", size=(3, 2))
+    [(picture, moved)] = made
+    picture(moved.value)
+    moved.value = "c"
+    picture(moved.value)
+    assert drawn == ["b", "c"] and moved.description == "heads"
