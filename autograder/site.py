@@ -62,8 +62,8 @@ def gather(root: Path, target: Path) -> None:
 
 
 def state(root: Path) -> str:
-    """A short name for what a lecture's outputs depend on beside its own code: the package `course`, its data, and PyTorch."""
-    digest = hashlib.sha256(torch.__version__.encode())
+    """A short name for what a page depends on beside its own text: the package `course`, its data, PyTorch, and this file."""
+    digest = hashlib.sha256(torch.__version__.encode() + Path(__file__).read_bytes())
     for path in sorted((root / "course").rglob("*")):
         if path.suffix in (".py", ".parquet", ".json", ".safetensors"):
             digest.update(str(path.relative_to(root)).encode() + path.read_bytes())
@@ -109,8 +109,8 @@ def kill_matrix(cases: Path) -> str:
         f"Every exercise carries a bank of plausible wrong answers. There are {len(total):,} of them; "
         f"{sum(row.refused > 0 for row in total):,} are refused by the public cases, and "
         f"{sum(row.named for row in total):,} are named as themselves and as nothing else. This page is computed from the "
-        "public cases in `course/cases/` whenever the site is built. `autograder validate` proves the same under five seeds, "
-        "with hidden cases among them, and `make test` fails where it does not hold.",
+        "public cases in `course/cases/` whenever the site is built. `autograder validate` proves the same for the public seed "
+        "and four others, and `make test` fails where it does not hold.",
         "",
         "A mistake is **refused** where its answer differs from the right one by more than the tolerance, on one case at "
         "least. It is **named** where its answers on all cases fit no other known mistake.",
@@ -166,7 +166,9 @@ def set_repository(app, config) -> None:
 
 def give_pictures_their_texts(app, doctree: nodes.document) -> None:
     """Hands a cell's alt text, a line for each picture where there are several, to its pictures; warns where one has none."""
-    for cell in doctree.findall(lambda node: node.get("nb_element") == "cell_code" if _is_container(node) else False):
+    for cell in doctree.findall(nodes.container):
+        if cell.get("nb_element") != "cell_code":
+            continue
         texts = cell.get("cell_metadata", {}).get("mystnb", {}).get("image", {}).get("alt", "").strip().splitlines()
         outputs: dict[int, list[nodes.image]] = {}
         for image in cell.findall(nodes.image):
@@ -185,6 +187,20 @@ def give_pictures_their_texts(app, doctree: nodes.document) -> None:
             logger.warning("a picture without alt text (see docs/conf.py)", location=image)
 
 
+def put_the_title_first(app, doctree: nodes.document) -> None:
+    """A released notebook begins with the cell that installs the course in Colab: on the page it stands under the title."""
+    first = doctree.children[0] if len(doctree.children) > 1 else None
+    if isinstance(first, nodes.container) and first.get("cell_metadata", {}).get("course", {}).get("role") == "setup":
+        section = doctree.next_node(nodes.section)
+        doctree.remove(first)
+        section.insert(1, first)
+
+
+def plain_signature(app, what, name, thing, options, signature: str | None, returns: str | None) -> tuple | None:
+    """A default that is made anew each time is written `...`: Sphinx does not read `<factory>` and leaves the types long."""
+    return (signature.replace("<factory>", "..."), returns) if signature else None
+
+
 def keep_columns(app, what: str, name: str, thing: Any, options: Any, lines: list[str]) -> None:
     """Shows as they stand those paragraphs of a docstring that are code or columns: what reStructuredText would run together."""
     text = []
@@ -193,10 +209,6 @@ def keep_columns(app, what: str, name: str, thing: Any, options: Any, lines: lis
         text += ["::", "", *(f"    {line}" for line in paragraph.splitlines())] if columns else paragraph.splitlines()
         text.append("")
     lines[:] = text
-
-
-def _is_container(node: nodes.Node) -> bool:
-    return isinstance(node, nodes.container)
 
 
 def write_seconds(app, error: Exception | None) -> None:
@@ -212,9 +224,14 @@ logger = logging.getLogger(__name__)
 
 def setup(app) -> dict[str, Any]:
     """What docs/conf.py adds to Sphinx."""
+    app.add_config_value(
+        "course_state", state(ROOT), "env", types=(str,)
+    )  # what has changed is read, and executed, again
     app.add_config_value("course_repository", load_settings(ROOT).repository or "", "html", types=(str,))
     app.connect("config-inited", set_repository)
     app.connect("autodoc-process-docstring", keep_columns)
+    app.connect("autodoc-process-signature", plain_signature)
+    app.connect("doctree-read", put_the_title_first)
     app.connect("doctree-read", give_pictures_their_texts)
     app.connect("build-finished", write_seconds)
     return {"parallel_read_safe": True}

@@ -34,7 +34,7 @@ def pages(solutions: Path) -> dict[Path, bytes]:
     """The page and its pictures by their paths. `solutions` may be missing: then there is nothing to tell."""
     results = {path.parent.name: json.loads(path.read_text()) for path in sorted(solutions.glob("week*/results.json"))}
     made: dict[Path, bytes] = {}
-    text = [INTRODUCTION, *_machines(results), *_artifacts(results)]
+    text = [INTRODUCTION]
     for section in SECTIONS:
         try:
             title, alt, words, figure = section(results)
@@ -43,6 +43,7 @@ def pages(solutions: Path) -> dict[Path, bytes]:
         path = Path("results") / f"{section.__name__}.svg"
         made[path] = _svg(figure)
         text += [f"## {title}", f"![{alt}]({path.as_posix()})", words]
+    text += [*_artifacts(results), *_machines(results)]
     return {Path("results.md"): "\n\n".join(text).encode() + b"\n", **made}
 
 
@@ -104,11 +105,11 @@ def common_curve(results: Results) -> Section:
 
     longer = _experiment(results, "week06_gpt", "curve")["curve"]
     models = {
-        "RNN, week 1": first("week01_rnn"),
-        "LSTM, week 2": first("week02_lstm_gru"),
-        "GPT, week 6": first("week06_gpt"),
-        "LSTM 256, longer": longer["LSTM 256, longer"],
-        "GPT, longer": longer["GPT, longer"],
+        "RNN (week 1)": first("week01_rnn"),
+        "LSTM (week 2)": first("week02_lstm_gru"),
+        "GPT (week 6)": first("week06_gpt"),
+        "LSTM (longer)": longer["LSTM 256, longer"],
+        "GPT (longer)": longer["GPT, longer"],
     }
     figure = Figure((9.6, 3.8), layout="constrained")
     plots.common_curve(models, figure.subplots(1, 2, sharey=True))

@@ -15,9 +15,7 @@ author = "the course's authors"
 project_copyright = "the course's authors. Prose: CC BY 4.0. Code: MIT."
 
 extensions = ["myst_nb", "sphinx.ext.autodoc", "sphinx.ext.mathjax", "sphinx_design"]
-templates_path = ["_templates"]
 source_suffix = {".md": "myst-nb", ".ipynb": "myst-nb"}
-nitpicky = False
 
 # Markdown and notebooks. The lectures are executed, once for each state of `course` (see autograder.site); assignments are
 # shown as students get them. Sliders stand still: nobody can move them here.
@@ -52,12 +50,14 @@ html_css_files = ["course.css"]
 html_copy_source = True
 html_show_sphinx = False
 html_show_sourcelink = False
+html_context = {"default_mode": "auto"}  # light or dark, as the reader's system has it
+html_favicon = "_static/favicon.svg"
 html_theme_options = {
     "use_edit_page_button": False,
     "use_issues_button": False,
     "use_fullscreen_button": False,
     "show_toc_level": 2,
-    "home_page_in_toc": True,
+    "navbar_persistent": [],  # the sidebar has the search field
     "pygments_light_style": "a11y-high-contrast-light",
     "pygments_dark_style": "a11y-high-contrast-dark",
 }
