@@ -18,16 +18,14 @@ import shutil
 from collections.abc import Iterable
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-import torch
 from docutils import nodes
 from sphinx.util import logging
 
 from autograder.settings import load_settings
-from course.check import Bank, compare, fitting
-from course.plots import STILL
 
 ROOT = Path(__file__).parents[1]
 PAGES = (
@@ -45,7 +43,7 @@ BRANCH = "main"
 
 def gather(root: Path, target: Path) -> None:
     """Writes all pages of the course at `root` below `target`, which then holds nothing else. What has not changed stays."""
-    from autograder import site_results  # draws: not needed while Sphinx runs
+    from autograder import site_results  # nor is what draws
 
     pages = {path.relative_to(root): path.read_bytes() for pattern in PAGES for path in sorted(root.glob(pattern))}
     pages[Path("index.md")] = pages.pop(Path("docs/index.md"))
@@ -63,7 +61,7 @@ def gather(root: Path, target: Path) -> None:
 
 def state(root: Path) -> str:
     """A short name for what a page depends on beside its own text: the package `course`, its data, PyTorch, and this file."""
-    digest = hashlib.sha256(torch.__version__.encode() + Path(__file__).read_bytes())
+    digest = hashlib.sha256(version("torch").encode() + Path(__file__).read_bytes())
     for path in sorted((root / "course").rglob("*")):
         if path.suffix in (".py", ".parquet", ".json", ".safetensors"):
             digest.update(str(path.relative_to(root)).encode() + path.read_bytes())
@@ -86,6 +84,8 @@ class Row:
 
 def matrix(folder: Path) -> list[Row]:
     """The mistakes of one week, from its public cases: what they answer is stored there beside the right answers."""
+    from course.check import Bank, compare, fitting  # PyTorch is not needed while Sphinx runs
+
     rows = []
     for stored in sorted(folder.glob("*.safetensors")):
         bank = Bank.load(folder, stored.stem)
@@ -239,6 +239,8 @@ def setup(app) -> dict[str, Any]:
 
 def main(arguments: Iterable[str] | None = None) -> int:
     from sphinx.cmd.build import main as sphinx
+
+    from course.plots import STILL
 
     parser = argparse.ArgumentParser(prog="python -m autograder.site", description="Builds the course's site.")
     parser.add_argument("--into", type=Path, default=ROOT / "build", help="the folder in which site/ is made")

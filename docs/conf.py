@@ -14,12 +14,14 @@ project = "From the recurrent network to efficient transformers"
 author = "the course's authors"
 project_copyright = "the course's authors. Prose: CC BY 4.0. Code: MIT."
 
+templates_path = ["_templates"]
 extensions = ["myst_nb", "sphinx.ext.autodoc", "sphinx.ext.mathjax", "sphinx_design"]
 source_suffix = {".md": "myst-nb", ".ipynb": "myst-nb"}
 
 # Markdown and notebooks. The lectures are executed, once for each state of `course` (see autograder.site); assignments are
 # shown as students get them. Sliders stand still: nobody can move them here.
-myst_enable_extensions = ["amsmath", "colon_fence", "deflist", "dollarmath"]
+myst_enable_templates_path = ["_templates"]
+extensions = ["amsmath", "colon_fence", "deflist", "dollarmath"]
 myst_heading_anchors = 3
 nb_execution_mode = "cache"
 nb_execution_excludepatterns = ["assignments/*/*.ipynb"]
@@ -37,11 +39,10 @@ mathjax3_config = {"options": {"enableMenu": False}, "chtml": {"mtextInheritFont
 # The API page. Docstrings are plain text with names in backticks.
 default_role = "code"
 autodoc_member_order = "bysource"
-autodoc_typehints = "signature"
+autodoc_preserve_defaults = True
 autodoc_use_legacy_class_based = False
 add_module_names = False
 python_use_unqualified_type_names = True
-python_maximum_signature_line_length = 88
 
 html_theme = "sphinx_book_theme"
 html_title = "RNN to transformers"
