@@ -20,8 +20,7 @@ source_suffix = {".md": "myst-nb", ".ipynb": "myst-nb"}
 
 # Markdown and notebooks. The lectures are executed, once for each state of `course` (see autograder.site); assignments are
 # shown as students get them. Sliders stand still: nobody can move them here.
-myst_enable_templates_path = ["_templates"]
-extensions = ["amsmath", "colon_fence", "deflist", "dollarmath"]
+myst_enable_extensions = ["amsmath", "colon_fence", "deflist", "dollarmath"]
 myst_heading_anchors = 3
 nb_execution_mode = "cache"
 nb_execution_excludepatterns = ["assignments/*/*.ipynb"]
@@ -29,7 +28,6 @@ nb_execution_in_temp = True
 nb_execution_timeout = site.MOST_SECONDS
 nb_execution_raise_on_error = True
 nb_merge_streams = True
-nb_mime_priority_overrides = [("html", "text/html", 30), ("html", "image/svg+xml", 5)]
 
 # The page asks nobody for anything: mathematics and fonts lie in _static, and widgets are off.
 nb_ipywidgets_js = {}
