@@ -223,7 +223,8 @@ def transformer(results: Results) -> Section:
         f"Left, BLEU over training; all test sentences at the end: {means}. Right, bits per character: {without}.",
         f"Trained for the same time, two to three minutes, the mean BLEU of three seeds is: {means}. So little training favours "
         f"the recurrent network. The same architecture trained for {minutes:.0f} minutes reaches {best['greedy']['BLEU']:.1f} "
-        f"(greedy) and {best['beam 4']['BLEU']:.1f} (a beam of four); notebook 4 looks into that one. With parts taken out, bits per character: {without}.",
+        f"(greedy) and {best['beam 4']['BLEU']:.1f} (a beam of four); notebook 4 looks into that one. "
+        f"With parts taken out, bits per character: {without}.",
         figure,
     )
 

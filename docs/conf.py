@@ -46,6 +46,7 @@ html_theme = "sphinx_book_theme"
 html_title = "RNN to transformers"
 html_static_path = ["_static"]
 html_css_files = ["course.css"]
+html_js_files = ["course.js"]
 html_copy_source = True
 html_show_sphinx = False
 html_show_sourcelink = False
