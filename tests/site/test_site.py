@@ -8,6 +8,7 @@ import functools
 import http.server
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -22,6 +23,7 @@ from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_outp
 
 from autograder.release import leaks
 from autograder.site import BRANCH, MOST_SECONDS, Row, matrix
+from autograder.site_results import SECTIONS
 from autograder.week import weeks_of
 
 ROOT = Path(__file__).parents[2]
@@ -79,6 +81,12 @@ def test_there_is_a_page_for_everything(pages: list[str]):
     expected += [f"course/{week}/lecture" for week in weeks] + [f"assignments/{week}/{week}" for week in weeks]
     assert len(weeks) == 9
     assert {f"{name}.html" for name in expected} <= set(pages)
+
+
+def test_results_are_drawn_and_told(soups):
+    pictures = soups["docs/results.html"].select("article img")
+    assert len(pictures) == len(SECTIONS)
+    assert all(re.search(r"\d", picture["alt"]) for picture in pictures)  # what they show, figures among it
 
 
 def test_the_landing_page_has_a_card_for_each_week(soups):
