@@ -59,9 +59,11 @@ def gather(root: Path, target: Path) -> None:
             path.unlink()
 
 
-def state(root: Path) -> str:
-    """A short name for what a page depends on beside its own text: the package `course`, its data, PyTorch, and this file."""
-    digest = hashlib.sha256(version("torch").encode() + Path(__file__).read_bytes())
+def state(root: Path, *files: Path) -> str:
+    """A short name for what a lecture's outputs depend on beside its own code: PyTorch, the package `course`, its data; and
+    for what stands in other `files`.
+    """
+    digest = hashlib.sha256(version("torch").encode() + b"".join(path.read_bytes() for path in files))
     for path in sorted((root / "course").rglob("*")):
         if path.suffix in (".py", ".parquet", ".json", ".safetensors"):
             digest.update(str(path.relative_to(root)).encode() + path.read_bytes())
