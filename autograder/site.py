@@ -226,9 +226,8 @@ logger = logging.getLogger(__name__)
 
 def setup(app) -> dict[str, Any]:
     """What docs/conf.py adds to Sphinx."""
-    app.add_config_value(
-        "course_state", state(ROOT), "env", types=(str,)
-    )  # what has changed is read, and executed, again
+    # Where these have changed, every page is read again.
+    app.add_config_value("course_state", state(ROOT, Path(__file__)), "env", types=(str,))
     app.add_config_value("course_repository", load_settings(ROOT).repository or "", "html", types=(str,))
     app.connect("config-inited", set_repository)
     app.connect("autodoc-process-docstring", keep_columns)
@@ -259,9 +258,7 @@ def main(arguments: Iterable[str] | None = None) -> int:
     options = ["-W", "-q", "-j", str(given.jobs), "-c", str(ROOT / "docs"), "-d", str(given.into / "site-doctrees")]
     failed = sphinx([*options, "-D", f"nb_execution_cache_path={cache}", str(pages), str(target)])
     if not failed:
-        print(
-            f"The site is in {target}: open {target / 'index.html'}, or serve it by python -m http.server -d {target}"
-        )
+        print(f"The site is in {target}. To read it: python -m http.server -d {target}")
     return failed
 
 
