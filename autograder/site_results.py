@@ -30,20 +30,19 @@ cannot be compared to the last digit.
 """
 
 
-def pages(solutions: Path) -> dict[Path, bytes]:
-    """The page and its pictures by their paths. `solutions` may be missing: then there is nothing to tell."""
+def pages(solutions: Path, cases: Path) -> dict[Path, bytes]:
+    """The page and its pictures by their paths. `cases` is course/cases; `solutions` may be missing."""
     results = {path.parent.name: json.loads(path.read_text()) for path in sorted(solutions.glob("week*/results.json"))}
     made: dict[Path, bytes] = {}
     text = [INTRODUCTION]
-    for section in SECTIONS:
-        try:
-            title, alt, words, figure = section(results)
-        except (KeyError, IndexError):  # a week that the section tells of is not measured yet
+    for section, weeks in SECTIONS:
+        if not set(weeks) <= results.keys():
             continue
+        title, alt, words, figure = section(results)
         path = Path("results") / f"{section.__name__}.svg"
         made[path] = _svg(figure)
         text += [f"## {title}", f"![{alt}]({path.as_posix()})", words]
-    text += [*_artifacts(results), *_machines(results)]
+    text += [*_artifacts(results, cases), *_machines(results)]
     return {Path("results.md"): "\n\n".join(text).encode() + b"\n", **made}
 
 
@@ -69,12 +68,15 @@ def _machines(results: Results) -> Iterable[str]:
     return ["## Machines", "\n".join(lines)] if results else []
 
 
-def _artifacts(results: Results) -> Iterable[str]:
+def _artifacts(results: Results, cases: Path) -> Iterable[str]:
     lines = ["| week | model | figure | mean | by seed |", "|--:|:--|:--|--:|:--|"]
     for week, result in results.items():
         for name, artifact in result.get("artifacts", {}).items():
-            heldout = artifact["heldout"]
-            figure = FIGURES.get((week, name), "")
+            heldout, released = artifact["heldout"], cases / week / f"{name}.goal.json"
+            if not released.is_file():
+                continue
+            goal = json.loads(released.read_text())
+            figure = f"{goal['figure']}{' (less is better)' if goal['lower_is_better'] else ''}"
             seeds = ", ".join(f"{value:.3f}" for value in heldout["per_seed"])
             lines.append(f"| {int(week[4:6])} | `{name}` | {figure} | {heldout['mean']:.3f} | {seeds} |")
     words = (
@@ -83,16 +85,6 @@ def _artifacts(results: Results) -> Iterable[str]:
     )
     return ["## Trained models that are graded", words, "\n".join(lines)] if len(lines) > 2 else []
 
-
-FIGURES = {
-    ("week01_rnn", "chars"): "bits per character, *Persuasion* (less is better)",
-    ("week01_rnn", "names"): "accuracy, 18 languages",
-    ("week02_lstm_gru", "chars"): "bits per character, *Persuasion* (less is better)",
-    ("week02_lstm_gru", "tags"): "accuracy, twelve tags",
-    ("week03_attention", "pictures"): "accuracy, questions about pictures",
-    ("week04_transformer", "translation"): "bits per character of French (less is better)",
-    ("week06_gpt", "chars"): "bits per character, *Persuasion* (less is better)",
-}
 
 # -------------------------------------------------------------------------------------------------------- sections
 
@@ -113,7 +105,7 @@ def common_curve(results: Results) -> Section:
     }
     figure = Figure((9.6, 3.8), layout="constrained")
     plots.common_curve(models, figure.subplots(1, 2, sharey=True))
-    ends = _listed(f"{name} {points[-1][3]:.2f}" for name, points in models.items())
+    ends = "; ".join(f"{name} {points[-1][3]:.2f}" for name, points in models.items())
     return (
         "One novel for all models",
         f"Two panels of bits per character on Persuasion, by seconds trained and by characters seen. At the end: {ends}.",
@@ -142,7 +134,7 @@ def reference_window(results: Results) -> Section:
         name: [delay for delay, accuracy in medians(several).items() if accuracy >= 0.9]
         for name, several in runs.items()
     }
-    longest = _listed(f"{name} {max(delays, default=0)} steps" for name, delays in reached.items())
+    longest = "; ".join(f"{name} {max(delays, default=0)} steps" for name, delays in reached.items())
     return (
         "How far back a network remembers",
         f"Accuracy by delay for four networks. The longest delay at which the median reaches 90 percent: {longest}.",
@@ -182,7 +174,7 @@ def translation(results: Results) -> Section:
     steps = [point[0] for point in found["points"]]
     ax = plots.curves(steps, found["bleus"], figure.subplots(), xlabel="updates", ylabel="BLEU")
     ax.set_ylim(bottom=0)
-    ends = _listed(
+    ends = "; ".join(
         f"{name} {' and '.join(f'{run[-1]:.1f}' for run in several)}" for name, several in found["bleus"].items()
     )
     return (
@@ -214,8 +206,8 @@ def transformer(results: Results) -> Section:
     axes[1].bar_label(axes[1].containers[0], fmt="%.2f", padding=3)
     axes[1].set(xlabel="bits per character of French", title="Parts taken out, one seed", xlim=(0, max(values) * 1.15))
     axes[1].spines[["top", "right"]].set_visible(False)
-    means = _listed(f"{name} {statistics.mean(run['BLEU'] for run in runs):.1f}" for name, runs in contenders.items())
-    without = _listed(f"{name} {value:.2f}" for name, value in zip(names, values, strict=True))
+    means = "; ".join(f"{name} {statistics.mean(run['BLEU'] for run in runs):.1f}" for name, runs in contenders.items())
+    without = "; ".join(f"{name} {value:.2f}" for name, value in zip(names, values, strict=True))
     best = _experiment(results, "week04_transformer", "trained_scores")["trained_scores"]
     minutes = _experiment(results, "week04_transformer", "trained")["its_training"]["seconds"] / 60
     return (
@@ -256,19 +248,63 @@ def scaling(results: Results) -> Section:
     )
 
 
-SECTIONS: tuple[Callable[[Results], Section], ...] = (
-    common_curve,
-    reference_window,
-    tags,
-    translation,
-    transformer,
-    scaling,
+def eight_bits(results: Results) -> Section:
+    found = _experiment(results, "week07_compression", "eight_bits")["eight_bits"]
+    figure = Figure((9.6, 3.2), layout="constrained")
+    sizes, scores = figure.subplots(1, 2, sharey=True)
+    names = list(found)[::-1]
+    for ax, values, label, form in (
+        (sizes, [found[name]["bytes"] / 1e6 for name in names], "megabytes", "%.1f"),
+        (scores, [found[name]["BLEU"] for name in names], "BLEU", "%.1f"),
+    ):
+        ax.barh(names, values, color=plots.COLOURS[0])
+        ax.bar_label(ax.containers[0], fmt=form, padding=3)
+        ax.set(xlabel=label, xlim=(0, max(values) * 1.15))
+        ax.spines[["top", "right"]].set_visible(False)
+    told = "; ".join(
+        f"{name} {one['times smaller']:.1f} times smaller, BLEU {one['BLEU']:.1f}" for name, one in found.items()
+    )
+    return (
+        "Week 7: eight bits",
+        f"Bars of size and of BLEU for a translator with its weights rounded in several ways: {told}.",
+        f"Week 4's trained translator with its weights rounded, against float32: {told}.",
+        figure,
+    )
+
+
+def lengths(results: Results) -> Section:
+    found = _experiment(results, "week08_efficient", "scaling")
+    figure = Figure((9.6, 3.8), layout="constrained")
+    for ax, key, label in zip(figure.subplots(1, 2), ("seconds", "bytes"), ("seconds", "bytes allocated"), strict=True):
+        for colour, marker, (name, points) in zip(plots.COLOURS, "os^Dv", found["scaling"].items(), strict=False):
+            x, y = [point["length"] for point in points], [point[key] for point in points]
+            ax.plot(x, y, color=colour, marker=marker, markersize=4, label=name)
+        ax.set(xscale="log", yscale="log", xlabel="tokens", ylabel=label)
+        ax.grid(alpha=0.25)
+        ax.spines[["top", "right"]].set_visible(False)
+    figure.axes[0].legend(frameon=False, fontsize="small")
+    exponents = found["exponents"].items()
+    told = "; ".join(f"{name} {each['seconds']:.1f} and {each['bytes']:.1f}" for name, each in exponents)
+    return (
+        "Week 8: what length costs",
+        f"Two panels, time and memory of five kinds of attention by length. Exponents of time and memory: {told}.",
+        "One attention of each kind over ever longer sequences, on the processor. From 2,048 tokens on, time and memory grow "
+        f"with these powers of the length: {told}.",
+        figure,
+    )
+
+
+# Each section and the weeks whose results it tells of.
+SECTIONS: tuple[tuple[Callable[[Results], Section], tuple[str, ...]], ...] = (
+    (common_curve, ("week01_rnn", "week02_lstm_gru", "week06_gpt")),
+    (reference_window, ("week01_rnn", "week02_lstm_gru", "week03_attention")),
+    (tags, ("week02_lstm_gru",)),
+    (translation, ("week03_attention",)),
+    (transformer, ("week04_transformer",)),
+    (scaling, ("week06_gpt",)),
+    (eight_bits, ("week07_compression",)),
+    (lengths, ("week08_efficient",)),
 )
-
-
-def _listed(parts: Iterable[str]) -> str:
-    *most, last = parts
-    return f"{', '.join(most)} and {last}" if most else last
 
 
 def _bars(ax: Axes, names: Sequence[str], groups: Mapping[str, Mapping[str, float]]) -> None:

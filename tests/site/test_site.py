@@ -85,7 +85,8 @@ def test_there_is_a_page_for_everything(pages: list[str]):
 
 def test_results_are_drawn_and_told(soups):
     pictures = soups["docs/results.html"].select("article img")
-    assert len(pictures) == len(SECTIONS)
+    measured = {path.parent.name for path in ROOT.glob("solutions/week*/results.json")}
+    assert len(pictures) == sum(set(weeks) <= measured for _, weeks in SECTIONS)
     assert all(re.search(r"\d", picture["alt"]) for picture in pictures)  # what they show, figures among it
 
 
