@@ -35,7 +35,6 @@ PAGES = (
     "course/week*/lecture.ipynb",
     "assignments/week*/*.ipynb",
 )
-MOST_SECONDS = 120  # of a lecture, top to bottom
 BRANCH = "main"
 
 # ------------------------------------------------------------------------------------------------------- gathering

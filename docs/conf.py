@@ -25,7 +25,7 @@ myst_heading_anchors = 3
 nb_execution_mode = "cache"
 nb_execution_excludepatterns = ["assignments/*/*.ipynb"]
 nb_execution_in_temp = True
-nb_execution_timeout = site.MOST_SECONDS
+nb_execution_timeout = 600  # of a cell, on a machine that is busy; a test sees to it that a lecture takes two minutes
 nb_execution_raise_on_error = True
 nb_merge_streams = True
 
