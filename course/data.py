@@ -353,3 +353,20 @@ def novelist(kind: str) -> tuple[dict[str, int], dict[str, Tensor], dict[str, An
     *Persuasion*).
     """
     return trained(DATA / f"novelist_{kind}.safetensors")
+
+
+BERT, BERT_VOCAB = DATA / "bert.safetensors", DATA / "bert_vocab.txt"
+
+
+def bert() -> tuple[dict[str, int], dict[str, Tensor], dict[str, Any]]:
+    """A BERT that was pretrained on the presidents' messages and five novels for longer than a notebook can.
+
+    Returns the sizes by which a `Bert` is built, its parameters, and how it was trained: the processor's `seconds`, `updates`,
+    and `points`, which are figures of text that it has not seen, by update.
+    """
+    return trained(BERT)
+
+
+def bert_vocab() -> dict[str, int]:
+    """The word pieces of `bert`, each with its number: a file in BERT's own form, one piece a line."""
+    return {piece: number for number, piece in enumerate(BERT_VOCAB.read_text("utf-8").split("\n")[:-1])}

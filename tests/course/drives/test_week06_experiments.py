@@ -14,7 +14,7 @@ from course import data, train
 from course.drives import Student
 from course.drives import week06_gpt as drives
 
-WEEK = find_week(Path(__file__).parents[1], "week06_gpt")
+WEEK = find_week(Path(__file__).parents[3], "week06_gpt")
 
 
 def test_every_cell_runs_at_a_tiny_size(tmp_path, monkeypatch):
