@@ -1,7 +1,7 @@
 """Sphinx's settings for the course's site. `make site` runs `python -m autograder.site`, which gathers the pages first.
 
 Pictures need alt text. A Markdown page gives it as `![alt](picture.png)`; a cell of a notebook that draws has it in its
-metadata, one line for each picture where it draws several, in the order in which they appear:
+metadata, one line for each picture where it draws several, in their order, or one line that serves them all:
 
     {"mystnb": {"image": {"alt": "Loss by update: it falls from 4.2 to 2.3.\\nThe same for three learning rates."}}}
 
