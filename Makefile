@@ -6,14 +6,14 @@ SYSTEM := bubblewrap libseccomp chromium
 # Tests that only compute, two at a time. The others have kernels, sockets and clocks to themselves.
 SIDE_BY_SIDE := tests/test_weeks.py tests/course
 
-.PHONY: demo test lab bench release validate constraints environment clean
+.PHONY: demo test lab site bench release validate constraints environment clean
 .DEFAULT_GOAL := demo
 
 # The whole job on one screen: release week 1, make a class, grade it, write feedback and report.
 demo: .make/venv .make/bubblewrap .make/libseccomp
 	$(BIN)/autograder demo
 
-# Lint, unit tests, every week validated, the browser test. CI runs this and nothing else.
+# Lint, unit tests, every week validated, the site, the browser tests. CI runs this and nothing else.
 test: .make/venv .make/bubblewrap .make/libseccomp .make/chromium
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -23,6 +23,10 @@ test: .make/venv .make/bubblewrap .make/libseccomp .make/chromium
 # JupyterLab on a released week, with nbgrader's extensions (assignment list, validate, formgrader).
 lab: .make/venv
 	$(BIN)/autograder lab
+
+# The course's site in build/site: lectures executed (what has not changed comes from build/site-cache), warnings are errors.
+site: .make/venv
+	$(BIN)/python -m autograder.site
 
 # Throughput against stock nbgrader on the same class, and growth to a thousand submissions: half an hour, on a quiet machine.
 bench: .make/venv .make/bubblewrap .make/libseccomp
@@ -45,7 +49,7 @@ environment: .make/venv
 	@sh .ci/system-package "$(PYTHON)" venv
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install --quiet -c constraints.txt torch
-	$(BIN)/pip install --quiet -c constraints.txt -e '.[grader,dev]'
+	$(BIN)/pip install --quiet -c constraints.txt -e '.[grader,site,dev]'
 	$(BIN)/jupyter kernelspec install --sys-prefix autograder/kernel/kernelspecs/course-sandbox 2>/dev/null
 	@mkdir -p .make && touch $@
 

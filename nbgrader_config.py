@@ -11,7 +11,8 @@ c = get_config()  # noqa: F821  traitlets defines it
 
 c.CourseDirectory.course_id = "rnn-to-transformers"
 
-# Where Google Colab installs the course from: "https://github.com/owner/course". Released notebooks have it in them.
+# Where Google Colab installs the course from: "https://github.com/owner/course". Released notebooks have it in them, and the
+# site has buttons for it.
 c.Course.repository = None
 
 # Due dates by week: {"week01": "2026-10-05 23:59 Europe/Berlin"}

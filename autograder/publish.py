@@ -6,7 +6,7 @@ from pathlib import Path
 
 from autograder.errors import CourseError
 from autograder.release import leaks, release
-from autograder.week import weeks_of
+from autograder.week import Week, weeks_of
 
 PRIVATE = ("solutions", "tests", "grading")  # tests run the solutions; grading is never tracked anyway
 
@@ -18,6 +18,12 @@ def public_files(root: Path) -> list[Path]:
         raise CourseError(f"{root} is not a git checkout; publish copies only files that git tracks.")
     paths = [Path(name) for name in listing.stdout.split("\0") if name]
     return [path for path in paths if path.parts[0] not in PRIVATE and (root / path).is_file()]
+
+
+def searched(week: Week, files: list[Path]) -> list[Path]:
+    """The public files in which lines of this week's solution are looked for: all but other weeks' notebooks, which give
+    lines that are this week's to write."""
+    return [path for path in files if path.parts[0] != "assignments" or week.name in path.parts]
 
 
 def publish(root: Path, target: Path) -> int:
@@ -34,7 +40,9 @@ def publish(root: Path, target: Path) -> int:
     for path in files:
         (target / path).parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(root / path, target / path)
-    found = [leak for week in weeks_of(root) for leak in leaks(week, release(week).notebook, [target])]
+    found = []
+    for week in weeks_of(root):
+        found += leaks(week, release(week).notebook, [target / path for path in searched(week, files)])
     if found:
         shutil.rmtree(target)
         if existed:

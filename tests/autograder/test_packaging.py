@@ -11,14 +11,15 @@ from pathlib import Path
 
 import pytest
 import yaml
+from nbformat.v4 import new_notebook
 from packaging.requirements import Requirement
 
 from autograder.environment import environment_yml, requirements
 from autograder.errors import CourseError
-from autograder.publish import publish
-from autograder.release import private_lines
+from autograder.publish import public_files, publish, searched
+from autograder.release import leaks, private_lines
 from autograder.submission import filled
-from autograder.week import find_week
+from autograder.week import find_week, weeks_of
 
 
 def pinned(root: Path) -> dict[str, str]:
@@ -174,3 +175,8 @@ def test_the_published_tree_has_nothing_private(small_course: Path, tmp_path: Pa
     with pytest.raises(CourseError, match="Nothing was published"):
         publish(small_course, tmp_path / "again")
     assert not (tmp_path / "again").exists()
+
+
+def test_what_would_be_published_of_this_course_holds_no_solution(root: Path):
+    for week in weeks_of(root):
+        assert leaks(week, new_notebook(), [root / path for path in searched(week, public_files(root))]) == []
