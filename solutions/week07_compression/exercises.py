@@ -30,7 +30,7 @@ def heldout_pairs(heldout: Path) -> tuple[dict, dict]:
 def goals_of(results: Path, points: float) -> list[tuple[float, float]]:
     """Thresholds of the small translator, from the runs that results.json has of it.
 
-    Full points at the mean of the seeds on held-out data and three standard deviations more, a fiftieth at least: all seeds
+    Full points at the mean of the seeds on held-out data and three standard deviations more, a hundredth at least: all seeds
     begin with the same network and differ little. Half of them at a tenth more than the mean. Before there are results, no
     figure is good enough.
     """
@@ -38,7 +38,7 @@ def goals_of(results: Path, points: float) -> list[tuple[float, float]]:
     if "small_translator" not in found:
         return [(-math.inf, points)]
     mean, sd = (found["small_translator"]["heldout"][what] for what in ("mean", "sd"))
-    return [(mean + max(3 * sd, 0.02 * mean), points), (1.1 * mean, points / 2)]
+    return [(mean + max(3 * sd, 0.01 * mean), points), (1.1 * mean, points / 2)]
 
 
 def number(rng: torch.Generator, low: int, high: int) -> int:
