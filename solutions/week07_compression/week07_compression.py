@@ -1723,6 +1723,21 @@ for name, model in forms.items():
     )
 
 # %% [markdown]
+# <details><summary>What came out where it was measured</summary>
+#
+# On 301 sentences: yours is 3.82 times smaller, 2.20 MB for 8.40, and only 1.9 times smaller than what `float16` gives for
+# nothing. What is missing to 4 are the scales and the vectors that stay floats. It has a BLEU of 42.24 for 42.47 (difference
+# from -0.83 to +0.34) and 0.5352 bits per character for 0.5344 (from -0.00005 to +0.0016): no loss was measured. With one scale
+# for each matrix the bits rise by 0.0012, and here the interval (0.00005 to 0.0022) just leaves 0 out. That costs little, too:
+# these matrices have no rows that are much larger than others.
+#
+# None is faster. One thread needed 3.6 ms for a sentence in float32 and 7.5 ms in yours: PyTorch's product of `int32` on a CPU is
+# no fast one. torch.ao, whose product of `int8` is, took 3.8 ms: what it saves goes into quantizing the input of each layer, with
+# matrices of 128 by 128. It is 2.28 times smaller, since it leaves the word vectors. torchao was not installed there.
+#
+# </details>
+
+# %% [markdown]
 # ## Experiment: heads of the translator, and the model that you hand in
 #
 # *About two minutes.* Voita et al. (2019) took 38 of the 48 heads out of the encoder of a translator and lost 0.15 BLEU. The
@@ -2053,6 +2068,16 @@ for name, points in novelist_curves.items():
     print(f"{name:32}", " ".join(f"{gone}: {bits:.3f}" for gone, bits in points))
 
 # %% [markdown]
+# <details><summary>What came out where it was measured</summary>
+#
+# It is not free. Without training the bits go from 2.156 to 2.225 with 4 of the 16 heads gone and to 2.650 with 6; trained
+# on, they are 2.199 with 4, 2.486 with 8, 3.166 with 12, and 4.089 with none left, where the network sees one character at a
+# time. With nothing taken out the same 60 updates end at 2.145. So a twentieth more is reached between 4 and 6 heads, a third of
+# them. One seed, and few updates: more would win back more.
+#
+# </details>
+
+# %% [markdown]
 # ## Experiment: praise or blame, a warning
 #
 # *About a minute.* A task on which compression looks like magic: is a sentence of a review praise or blame (week 2)? A
@@ -2212,6 +2237,19 @@ ax.axhline(majority, color="0.6", ls=":", label="always the same")
 ax.set(xlabel="heads that are gone, of 16", ylabel="accuracy", title="praise or blame")
 ax.legend(frameon=False, fontsize=8)
 plt.show()
+
+# %% [markdown]
+# <details><summary>What came out where it was measured</summary>
+#
+# 1,020 sentences, 55.3 % of them praise. Twelve of the 16 heads go without any training for 1.3 points (from 3.5 lost to
+# 0.9 won), from 68.9 % to 67.6 %. One would like to report it: three quarters of the heads for free. But the bag, with 32 kB
+# for 1.84 MB and not a single head, has 75.0 %, **6.1 points more** than the transformer (3.3 to 8.9). What the heads
+# contribute is little to begin with; only without the last four does the rest, which was trained with them, fall to chance.
+# Nothing was compressed here; a network was too large for its task and its 300 updates. So look for the network
+# that was small to begin with **before** compressing, and choose a task that needs what you take out. One seed of the transformer,
+# three of the bag.
+#
+# </details>
 
 # %% [markdown]
 # ## Experiment: distillation
