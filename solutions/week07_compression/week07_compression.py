@@ -2246,8 +2246,8 @@ plt.show()
 # for 1.84 MB and not a single head, has 75.0 %, **6.1 points more** than the transformer (3.3 to 8.9). What the heads
 # contribute is little to begin with; only without the last four does the rest, which was trained with them, fall to chance.
 # Nothing was compressed here; a network was too large for its task and its 300 updates. So look for the network
-# that was small to begin with **before** compressing, and choose a task that needs what you take out. One seed of the transformer,
-# three of the bag.
+# that was small to begin with **before** compressing, and choose a task that needs what you take out. One seed of the
+# transformer, three of the bag.
 #
 # </details>
 
