@@ -1953,12 +1953,21 @@ for (name, (_, _, history)), colour in zip(runs.items(), ("C3", "0.4", "C1", "C2
     else:
         ax.plot(gone[-1:], [history["points"][-1][3]], "D", color=colour, ms=8, label=f"trained on: {name}")
 ax.axhline(whole_judged["figures"]["bits per character"], color="0.7", lw=1, ls=":")
-ax.set(xlabel="heads of the encoder that are gone, of 32", ylabel="bits per character of French", yscale="log")
-ax.set_yticks([0.5, 0.6, 0.8, 1.0, 1.5, 2.0], ["0.5", "0.6", "0.8", "1", "1.5", "2"])
-ax.minorticks_off()
+ax.set(xlabel="heads of the encoder that are gone, of 32", ylabel="bits per character of French")
 ax.legend(frameon=False, fontsize=8)
 ax.grid(alpha=0.25)
 plt.show()
+
+# %% [markdown]
+# **And fewer heads?** The same, stopped at 20 and at 24 of 32.
+
+# %% experiment="fewer_heads"
+fewer_heads = {}
+for some_stages in (stages[:2], stages[:3]):
+    model, _, history = shrink(some_stages, prune_updates * len(some_stages) // len(stages), 0)
+    found = tests.judge(model)
+    fewer_heads[f"{some_stages[-1]} of 32"] = {**found["figures"], "lost": tests.lost(found, whole_judged)}
+    print(some_stages[-1], found["figures"], tests.lost(found, whole_judged))
 
 # %% [markdown]
 # ### Where it is not free: a GPT
@@ -2392,6 +2401,17 @@ else:
 print(specialised)
 
 # %% [markdown]
+# <details><summary>What came out where it was measured</summary>
+#
+# 68 of the sentences. SmolLM2 finds 67.6 % as it is, and 76.5 % with the threshold at the median, which nobody trained it
+# for; the bag on labels has 71.1 % of the same ones. The differences go from 10.8 points lost to 18.1 won, and from 19.1 lost
+# to 9.8 won: 68 sentences do not tell the two apart. The rest they do: 0.39 ms for 127, 330 times as fast, and 32 kB for a
+# file of 98 MB, or 651 MB as its state lies in memory in float32, where the word vectors count twice. What the bag cannot do
+# is anything else.
+#
+# </details>
+
+# %% [markdown]
 # ## What is worth having
 #
 # All that was measured in one plot: on the left what reads reviews, on the right what translates. Each point has bytes and what
@@ -2544,6 +2564,21 @@ for ax, (name, values) in zip(axes[1:], why["alike"].items(), strict=True):
 plt.show()
 print("stayed", {kind: round(value, 2) for kind, value in why["stayed"].items()})
 print("went  ", {kind: round(value, 2) for kind, value in why["went"].items()})
+
+# %% [markdown]
+# <details><summary>What came out where it was measured</summary>
+#
+# The six heads that stayed look at the word before with 17 % of their attention, those that went with 9 %, and they are a
+# little less even (0.62 for 0.75). The head of the second layer that stayed is the sharpest of all, and it looks one word
+# back. But the heads that went are not idle: most spread their attention evenly, and one that looks one word ahead went as
+# well. An even head gives every word nearly the same vector, which the layers behind can do without.
+#
+# Neighbouring layers hold nearly the same: their CKA is 0.95 to 0.97, apart from the first (0.90). From the words themselves
+# to the last layer it is 0.72. With 26 heads gone each layer still has 0.97 to 0.99 of what it had before. Most of what a
+# layer hands on it was handed, by the residual connection; a head adds to it, and without one there is less to add. One seed,
+# 60 sentences.
+#
+# </details>
 
 # %% [markdown]
 # ## What you have

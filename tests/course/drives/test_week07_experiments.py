@@ -70,7 +70,7 @@ def test_the_novelist_is_week_6s(names: dict):
 
 def test_a_reader_takes_no_notice_of_padding(names: dict):
     torch.manual_seed(0)
-    reader, bag = names["Reader"](30, 12, 16, 2, 2, 24).eval(), names["Bag"](30, 2)
+    reader, bag = names["Reader"](30, 12, 16, 2, 2, 24).double().eval(), names["Bag"](30, 2).double()
     tokens = torch.randint(4, 30, (1, 7))
     for model in (reader, bag):
         longer = nn.functional.pad(tokens, (0, 4))
