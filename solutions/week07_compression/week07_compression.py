@@ -2346,7 +2346,7 @@ for name, found in distillation.items():
 # %% [markdown]
 # <details><summary>What came out where it was measured</summary>
 #
-# Two of three goals were reached, and it means nothing. The distilled bag is 140 times smaller than the teacher and has 133 %
+# Two of three goals were reached at once, and it means nothing. The distilled bag is 140 times smaller than the teacher and has 133 %
 # of its lead over *always the same* (116 to 158): 71.8 % for 67.7 %, with 55.3 % for always the same. But the **same student
 # on the labels** has 75.0 %, 3.2 points more (1.4 to 5.3) and naive Bayes 74.9 %. The teacher's soft answers are worth
 # something against its bare decisions, with which the student has 69.3 %; against the truth, which was there all the time,
@@ -2354,9 +2354,34 @@ for name, found in distillation.items():
 # presidents and Austen, 300 updates of fine-tuning. Three seeds of each student, one of the teacher; the intervals are over
 # sentences.
 #
-# The goal that was missed is time: 5.3 times as fast, not 15. The teacher takes 1.9 ms for a sentence, the bag 0.35, and
-# almost none of that is arithmetic: it is the price of calling PyTorch half a dozen times. Where a teacher is a hundred times
-# smaller than BERT to begin with, there is little to be won.
+# The third goal, 15 times as fast, seems to be missed: in turn with the other networks the teacher takes 1.85 ms for a
+# sentence, the bag 0.35, and that is 5.3 times. Next, why this is not the whole truth.
+#
+# </details>
+
+# %% [markdown]
+# **How long, once more.** The bag's turn came after that of a network a hundred times as large, which had filled the processor's
+# caches with its own weights. Here each is called many times in a row. Time does not depend on what the weights are, so they
+# are new.
+#
+# **Predict.** Which of the two becomes faster, and how much?
+
+# %% experiment="in_a_row"
+its_sizes, _, _ = data.bert()
+fresh_networks = {"teacher": Reader(**its_sizes).eval(), "student": Bag(its_sizes["vocab_size"], 2)}
+one_row = torch.randint(5, its_sizes["vocab_size"], (1, 33), generator=torch.Generator().manual_seed(0))
+in_a_row = {}
+for name, model in fresh_networks.items():
+    in_a_row |= latencies({name: lambda model=model: model(one_row)}, rounds=300)
+print({**in_a_row, "times faster": in_a_row["teacher"] / in_a_row["student"]})
+
+# %% [markdown]
+# <details><summary>What came out where it was measured</summary>
+#
+# Called again and again, the teacher takes 1.82 ms, as before, and the student 0.022: **84 times** as fast, not 5.3. The
+# teacher needs its 4.5 MB of weights each time, and finds few of them in the caches either way; the student's few steps take
+# most of their time to come back into them. So a latency needs its circumstances: a phone that runs the bag once a minute
+# will measure the first, a server that does nothing else the second. Both are well measured.
 #
 # </details>
 
@@ -2415,8 +2440,8 @@ print(specialised)
 # ## What is worth having
 #
 # All that was measured in one plot: on the left what reads reviews, on the right what translates. Each point has bytes and what
-# it gets wrong; its colour says how long it takes, against the uncompressed one. The line is the front by your `pareto_front` in
-# **all three** figures.
+# it gets wrong; its colour says how long it takes, against the uncompressed one. Those with a thick edge are the front by your
+# `pareto_front` in **all three** figures.
 #
 # **Predict.** Is the teacher on the front? The network that was pruned and quantized? Which of the four roads is it never worth
 # to take alone?
@@ -2467,20 +2492,38 @@ for ax, (task, found), loss in zip(axes, pareto.items(), ("error", "bits per cha
     front = sorted(pareto_front(points), key=lambda i: points[i, 0].item())
     on_front[task] = [names[i] for i in front]
     ratio = (points[:, 2] / points[0, 2]).log10()
-    image = ax.scatter(points[:, 0], points[:, 1], c=ratio, cmap="coolwarm", s=70, edgecolor="black", vmin=-2, vmax=2)
-    ax.plot(points[front, 0], points[front, 1], color="0.6", lw=1, zorder=0)
+    width = [2.5 if i in front else 0.8 for i in range(len(names))]
+    settings = {"cmap": "coolwarm", "s": 80, "edgecolor": "black", "linewidth": width, "vmin": -2, "vmax": 2}
+    image = ax.scatter(points[:, 0], points[:, 1], c=ratio, **settings)
+    least, most = points[:, 0].min(), points[:, 0].max()
     for i, name in enumerate(names):
-        ax.annotate(
-            f"{name}, {points[i, 2]:.3g} ms", points[i, :2].tolist(), (6, 5), textcoords="offset points", fontsize=7.5
-        )
+        right = points[i, 0] == least or (i % 2 == 0 and points[i, 0] < most)  # of the point
+        label, at, align = f"{name}\n{points[i, 2]:.3g} ms", points[i, :2].tolist(), "left" if right else "right"
+        ax.annotate(label, at, (8 if right else -8, 0), textcoords="offset points", ha=align, va="center", fontsize=7.5)
     ax.set(xscale="log", xlabel="bytes", ylabel=loss, title=task)
-    ax.margins(x=0.35, y=0.12)
+    ax.margins(x=0.45, y=0.15)
     ax.grid(alpha=0.25)
 bar = fig.colorbar(image, ax=axes, ticks=[-2, -1, 0, 1, 2])
 bar.ax.set_yticklabels(["1/100", "1/10", "1", "10", "100"])
 bar.set_label("time, against the first")
 plt.show()
 print(on_front)
+
+# %% [markdown]
+# <details><summary>What came out where it was measured</summary>
+#
+# On the reviews only two are on the front: the bag on labels and, with an error that the 68 sentences cannot tell from it,
+# the prompted SmolLM2. Everything that was compressed is dominated by the bag. Quantizing the teacher's linear layers costs
+# no accuracy at all and makes it 1.6 times smaller (its word vectors stay) and half as fast; three quarters of its heads out,
+# without training, cost 6.6 points. Of the two bags, the same network, one took 0.385 ms and the other, called right after
+# it, 0.054: caches again.
+#
+# On the translation all four are on the front, for different reasons. int8 is nearly free in bits per character and a quarter
+# of the bytes, but takes twice the time with your product. Heads save 10 % of the bytes and 6 % of the time for 3.6 % more
+# bits: their matrices are a small part of the network. Pruning alone is on the front for 0.25 ms. What compresses is the
+# eight bits; and the two together are the only ones under 2 MiB.
+#
+# </details>
 
 # %% [markdown]
 # ## Why it works

@@ -98,8 +98,9 @@ def test_a_layer_keeps_its_most_important_head_as_long_as_it_can(names: dict, sm
 
 
 def test_gates_do_what_taking_out_does(names: dict, small: nn.Module):
+    small = small.double()
     source = torch.randint(4, 4000, (2, 6))
-    gates = torch.tensor([[1.0, 0.0], [0.0, 1.0]])
+    gates = torch.tensor([[1.0, 0.0], [0.0, 1.0]], dtype=torch.float64)
     with torch.no_grad():
         gated, _ = small.encode(source, list(gates))
         pruned = copy.deepcopy(small)
