@@ -2346,13 +2346,13 @@ for name, found in distillation.items():
 # %% [markdown]
 # <details><summary>What came out where it was measured</summary>
 #
-# Two of three goals were reached at once, and it means nothing. The distilled bag is 140 times smaller than the teacher and has 133 %
-# of its lead over *always the same* (116 to 158): 71.8 % for 67.7 %, with 55.3 % for always the same. But the **same student
-# on the labels** has 75.0 %, 3.2 points more (1.4 to 5.3) and naive Bayes 74.9 %. The teacher's soft answers are worth
-# something against its bare decisions, with which the student has 69.3 %; against the truth, which was there all the time,
-# they are a loss. A student can pass a poor teacher, and this one is poor: three layers, pretrained for half an hour on
-# presidents and Austen, 300 updates of fine-tuning. Three seeds of each student, one of the teacher; the intervals are over
-# sentences.
+# Two of three goals were reached at once, and it means nothing. The distilled bag is 140 times smaller than the teacher and
+# has 133 % of its lead over *always the same* (116 to 158): 71.8 % for 67.7 %, with 55.3 % for always the same. But the
+# **same student on the labels** has 75.0 %, 3.2 points more (1.4 to 5.3) and naive Bayes 74.9 %. The teacher's soft answers
+# are worth something against its bare decisions, with which the student has 69.3 %; against the truth, which was there all
+# the time, they are a loss. A student can pass a poor teacher, and this one is poor: three layers, pretrained for half an
+# hour on presidents and Austen, 300 updates of fine-tuning. Three seeds of each student, one of the teacher; the intervals
+# are over sentences.
 #
 # The third goal, 15 times as fast, seems to be missed: in turn with the other networks the teacher takes 1.85 ms for a
 # sentence, the bag 0.35, and that is 5.3 times. Next, why this is not the whole truth.
@@ -2379,9 +2379,9 @@ print({**in_a_row, "times faster": in_a_row["teacher"] / in_a_row["student"]})
 # <details><summary>What came out where it was measured</summary>
 #
 # Called again and again, the teacher takes 1.82 ms, as before, and the student 0.022: **84 times** as fast, not 5.3. The
-# teacher needs its 4.5 MB of weights each time, and finds few of them in the caches either way; the student's few steps take
-# most of their time to come back into them. So a latency needs its circumstances: a phone that runs the bag once a minute
-# will measure the first, a server that does nothing else the second. Both are well measured.
+# teacher has 4.5 MB of weights to read in any case. The student has next to nothing to compute; where its few numbers and the
+# code that it runs have been pushed out of the caches, most of its time is waiting for them. So a latency needs its
+# circumstances: a phone that runs the bag once a minute will measure the first, a server that does nothing else the second.
 #
 # </details>
 
