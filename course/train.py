@@ -381,12 +381,13 @@ def confusion(predicted: Tensor, labels: Tensor, num_classes: int) -> Tensor:
 # ------------------------------------------------------------------------------------------------------- saving
 
 
-def save_artifact(stem: str, module: nn.Module, figures: dict[str, Any]) -> None:
-    """Writes `stem.safetensors` (the module's parameters) and `stem.json` (its figures) beside the notebook.
+def save_artifact(stem: str, module: nn.Module | Mapping[str, Tensor], figures: dict[str, Any]) -> None:
+    """Writes `stem.safetensors` (the module's parameters, or tensors by name) and `stem.json` (its figures) beside the notebook.
 
     These two files are submitted with the notebook and graded. Figures may hold numbers, strings, lists and dicts.
     """
-    weights = {name: value.detach().cpu().clone().contiguous() for name, value in module.named_parameters()}
+    named = module.items() if isinstance(module, Mapping) else module.named_parameters()
+    weights = {name: value.detach().cpu().clone().contiguous() for name, value in named}
     save_file(weights, f"{stem}.safetensors")
     with contextlib.suppress(FileNotFoundError):
         Path(f"{stem}.json").unlink()

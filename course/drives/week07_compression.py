@@ -8,7 +8,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from course.data import libreoffice
 from course.drives import Student, gradients_of, set_weights, several, tracked
+from course.drives.week04_transformer import EVERY, pairs_asked, score_translation
 
 # ---------------------------------------------------------------------------------------------------- eight bits
 
@@ -169,3 +171,27 @@ def sparse_step(student: Student, inputs: dict) -> dict:
     found = student.sparse_step(*given, inputs["lr"], inputs["momentum"])
     weight, velocity = several(found, "sparse_step", ("weight", "velocity"))
     return {"weight": weight, "velocity": velocity, "given": given}
+
+
+# ------------------------------------------------------------------------------------------------ trained models
+
+
+def small_translator(student: Student, inputs: dict) -> dict:
+    """The small translator's logits on pairs and on some of these with other endings, as in week 4's drive `translation`.
+
+    The student's `unpacked` makes the model of what was saved: matrices in int8, with a scale for each row.
+    """
+    model = student.unpacked(inputs["weights"]).eval()
+    target, changed = inputs["target"], inputs["changed"]
+    with torch.no_grad():
+        logits = model(inputs["source"], target)[target[:, 1:] != 0]
+        others = model(inputs["source"][::EVERY], changed)[changed[:, 1:] != 0]
+    return {"logits": logits, "logits on changed": others}
+
+
+def small_translator_public() -> tuple[dict, dict]:
+    """(inputs, key) of the validation pages."""
+    return pairs_asked(libreoffice()["validation"])
+
+
+score_small_translator = score_translation
