@@ -8,7 +8,7 @@ from torch import Tensor
 
 # -------------------------------------------------------------------------------------------------- a planted fact
 
-FILLERS, FACTS = 8, 8
+FILLERS, FACTS = 4, 8
 QUESTION = FILLERS + FACTS  # the last token of every sequence
 PLANTED_TOKENS = QUESTION + 1
 
@@ -16,7 +16,7 @@ PLANTED_TOKENS = QUESTION + 1
 def planted(count: int, T: int, rng: torch.Generator) -> tuple[Tensor, Tensor, Tensor]:
     """Sequences with a fact in their first half: tokens (count, T), facts (count,) from 0, and where it stands (count,).
 
-    Tokens 0 to 7 fill the sequence; one position of its first half has token 8 + fact; the last one is the question.
+    Tokens 0 to 3 fill the sequence; one position of its first half has token 4 + fact; the last one is the question.
     """
     tokens = torch.randint(FILLERS, (count, T), generator=rng)
     facts = torch.randint(FACTS, (count,), generator=rng)

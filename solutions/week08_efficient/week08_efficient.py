@@ -1551,7 +1551,7 @@ for parts, found in reach.items():
 
 # %% experiment="retrieval"
 T, batch_tokens, updates, peak, tests = {
-    "cpu": (1024, 4096, 300, 5e-3, 256),
+    "cpu": (1024, 4096, 300, 5e-3, 128),
     "gpu": (4096, 65536, 2000, 3e-3, 512),
     "tiny": (128, 256, 12, 5e-3, 16),
 }[size]
@@ -1560,12 +1560,12 @@ T, batch_tokens, updates, peak, tests = {
 def fact_batches(T: int, updates: int, tokens: int, seed: int) -> train.BatchAt:
     """update -> (tokens (B, T'), facts (B,)), always new ones, with about as many tokens in each batch.
 
-    The sequences grow: 64 tokens at first, twice as many after each twelfth of the updates, and T in the end. Among 64 a
-    network soon finds what to look for; among 1,024 it would search for long.
+    The sequences grow: 64 tokens for a quarter of the updates, twice as many after each further sixteenth, and T in the end.
+    Among 64 a network soon finds what to look for; among 1,024 it would search for long.
     """
 
     def batch_at(update: int) -> train.Batch:
-        length = min(T, 64 << 12 * update // updates)
+        length = min(T, 64 << max(0, 16 * update // updates - 3))
         rng = torch.Generator().manual_seed(1_000_003 * (seed + 1) + update)
         return tuple(part.to(device) for part in puzzles.planted(max(1, tokens // length), length, rng)[:2])
 
@@ -1585,7 +1585,7 @@ def new_reader(kind: str, T: int, seed: int) -> Reader:
 
 finder = new_reader(EVERY_PART, T, seed)
 asked = [part.to(device) for part in puzzles.planted(tests, T, torch.Generator().manual_seed(99))[:2]]
-settings = {"evaluate": lambda model: share_right(model, *asked), "every": updates // 10, "clock": clock}
+settings = {"evaluate": lambda model: share_right(model, *asked), "every": updates // 6, "clock": clock}
 finder_history = train.fit(
     finder,
     fact_batches(T, updates, batch_tokens, seed),
@@ -1611,8 +1611,8 @@ check("retrieval")
 # *About two minutes.* Every kind for the same updates at each length, tested there; a batch has as many tokens whatever the
 # length, and so fewer sequences where they are longer. Then BigBird without some of its parts, at 512 tokens.
 #
-# **Predict.** Who finds the fact among 2,048 tokens, and how many seconds does each kind need? And is the share that BigBird's parts
-# reach also what they retrieve?
+# **Predict.** Who finds the fact among 2,048 tokens, and how many seconds does each kind need? And is the share that BigBird's
+# parts reach also what they retrieve?
 
 # %% experiment="retrieval_by_length"
 by_length, updates, number = {
