@@ -8,20 +8,20 @@ from torch import Tensor
 
 # -------------------------------------------------------------------------------------------------- a planted fact
 
-FILLERS, FACTS = 4, 8
-QUESTION = FILLERS + FACTS  # the last token of every sequence
-PLANTED_TOKENS = QUESTION + 1
+FILLER, FACTS = 0, 8
+QUESTION = FACTS + 1  # the last token of every sequence
+PLANTED_TOKENS = FACTS + 2
 
 
 def planted(count: int, T: int, rng: torch.Generator) -> tuple[Tensor, Tensor, Tensor]:
     """Sequences with a fact in their first half: tokens (count, T), facts (count,) from 0, and where it stands (count,).
 
-    Tokens 0 to 3 fill the sequence; one position of its first half has token 4 + fact; the last one is the question.
+    Token 0 fills the sequence; one position of its first half has token 1 + fact; the last one is the question.
     """
-    tokens = torch.randint(FILLERS, (count, T), generator=rng)
+    tokens = torch.full((count, T), FILLER)
     facts = torch.randint(FACTS, (count,), generator=rng)
     where = torch.randint(T // 2, (count,), generator=rng)
-    tokens[torch.arange(count), where] = FILLERS + facts
+    tokens[torch.arange(count), where] = 1 + facts
     tokens[:, -1] = QUESTION
     return tokens, facts, where
 

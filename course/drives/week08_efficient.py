@@ -253,7 +253,7 @@ def facts_asked(seed: int) -> tuple[dict, Tensor]:
     """(inputs of the drive, facts (B,)) of 400 sequences of 1,024 tokens, some of them also with a filler for the fact."""
     tokens, facts, where = puzzles.planted(SEQUENCES, LENGTH, torch.Generator().manual_seed(seed))
     without = tokens[::8].clone()
-    without[torch.arange(len(without)), where[::8]] = 0
+    without[torch.arange(len(without)), where[::8]] = puzzles.FILLER
     return {"tokens": tokens, "without the fact": without}, facts
 
 

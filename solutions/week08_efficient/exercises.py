@@ -30,6 +30,11 @@ REACH = 24  # times 1,024 positions: a matrix of all pairs, 2.4 GB, is more than
 ONLY_MEMORY = "The results are right, but all pairs of positions are in memory at some moment"
 
 
+def heldout_facts(heldout: Path) -> tuple[dict, Tensor]:
+    """(inputs of the drive `retrieval`, facts) of sequences that nobody but the grader draws."""
+    return facts_asked(HELDOUT_FACTS)
+
+
 def number(rng: torch.Generator, low: int, high: int) -> int:
     """A whole number from low to high."""
     return low + int(torch.randint(high - low + 1, (), generator=rng))
@@ -1492,8 +1497,9 @@ EXERCISES = [
         name="retrieval",
         file="retrieval.safetensors",
         figure="accuracy",
-        thresholds=thresholds(RESULTS, "retrieval", points=7, early=0.5),
-        inputs=lambda heldout: facts_asked(HELDOUT_FACTS),
+        # whoever finds nearly all has found how; without the minimum a single miss would cost half of the points
+        thresholds=[(min(share, 0.98), points) for share, points in thresholds(RESULTS, "retrieval", points=7)],
+        inputs=heldout_facts,
         score=score_retrieval,
         where="sequences that nobody has seen",
     ),
