@@ -237,7 +237,7 @@ def retrieval(student: Student, inputs: dict) -> dict:
     vocab_size, d_model = weights["embedding.weight"].shape
     layers = len({name.split(".")[1] for name in weights if name.startswith("layers.")})
     sizes = vocab_size, len(weights["output.bias"]), inputs["tokens"].size(1), d_model
-    model = student.Reader(student.EVERY_PART, *sizes, layers=layers)
+    model = student.Reader(student.FINDER, *sizes, layers=layers)
     model = set_weights(model, weights).eval()
     with torch.no_grad():
         logits, without = (

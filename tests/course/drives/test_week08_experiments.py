@@ -155,7 +155,7 @@ def test_nested_lists_have_the_values_that_are_told():
 
 def answer(week: dict, inputs: dict) -> dict:
     torch.manual_seed(0)
-    model = week["Reader"](week["EVERY_PART"], puzzles.PLANTED_TOKENS, puzzles.FACTS, 256)
+    model = week["Reader"](week["FINDER"], puzzles.PLANTED_TOKENS, puzzles.FACTS, 256)
     weights = {name: value.detach().clone() for name, value in model.named_parameters()}
     return drives.retrieval(Student(week), {"weights": weights, "figures": {}, **inputs})
 
@@ -184,7 +184,7 @@ def test_a_saved_reader_is_built_by_its_weights():
     outputs = answer(week, inputs)
     assert outputs["logits"].shape == (40, puzzles.FACTS)
     torch.manual_seed(0)
-    model = week["Reader"](week["EVERY_PART"], puzzles.PLANTED_TOKENS, puzzles.FACTS, 256).eval()
+    model = week["Reader"](week["FINDER"], puzzles.PLANTED_TOKENS, puzzles.FACTS, 256).eval()
     with torch.no_grad():
         torch.testing.assert_close(outputs["logits"], model(inputs["tokens"]))
 
