@@ -1497,8 +1497,7 @@ EXERCISES = [
         name="retrieval",
         file="retrieval.safetensors",
         figure="accuracy",
-        # whoever finds nearly all has found how; without the minimum a single miss would cost half of the points
-        thresholds=[(min(share, 0.98), points) for share, points in thresholds(RESULTS, "retrieval", points=7)],
+        thresholds=thresholds(RESULTS, "retrieval", points=7, early=0.1),  # a fifth is nearly as good as the whole
         inputs=heldout_facts,
         score=score_retrieval,
         where="sequences that nobody has seen",

@@ -1545,8 +1545,8 @@ if not compiled:
 # ## Experiment: a fact, planted far back
 #
 # *Half a minute.* A sequence of 1,024 tokens: one that says nothing, again and again; somewhere in the first half one that says a
-# fact, one of eight; and at the end a question. The reader has two layers of BigBird, without the random blocks. Saved as `retrieval.safetensors` and
-# `retrieval.json`, which you hand in.
+# fact, one of eight; and at the end a question. The reader has two layers of BigBird, with a window and a global block and no
+# random ones. Saved as `retrieval.safetensors` and `retrieval.json`, which you hand in.
 #
 # First, the patterns. A layer carries what it knows one step along them. **Predict**: from which share of the first half does
 # anything reach the last block in **two** layers, with each set of parts? That bounds what a network can retrieve; where nothing
@@ -2109,7 +2109,7 @@ shown = {
 for ax, (what, (label, ticks, names)) in zip(axes[1], shown.items(), strict=True):
     for i, (colour, found) in enumerate(zip(plots.COLOURS, curve.values(), strict=False)):
         ax.plot(found[what], found["bits"], "o", ms=9, color=colour)
-        where = (0, -17 if i % 2 else 9)  # the two smallest lie close to each other
+        where = (0, -17 if i == 1 else 9)  # the two smallest lie close to each other
         ax.annotate(
             f"{found['bits']:.2f}",
             (found[what], found["bits"]),
