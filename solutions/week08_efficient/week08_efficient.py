@@ -1248,7 +1248,7 @@ plt.show()
 #
 # The same five kinds of attention, on a clock and on tasks. Each experiment has a size for a CPU, by which the figures below
 # were measured, and a larger one for a GPU such as Colab's, which was not tried. Seconds are the processor's own, whatever
-# else your machine does, and of one thread.
+# else your machine does; those that are told were of one thread.
 
 # %%
 import functools
@@ -1289,7 +1289,7 @@ def pattern_of(parts: str, N: int) -> Tensor:
 # %% [markdown]
 # **Given: a reader.** A small encoder whose attention is any of this week's kinds, by your functions. It has no positions: what
 # it knows of the order of tokens, it knows from BigBird's pattern or Linformer's projections. With `layers = 0` nothing is left
-# of it but a mean of embeddings, a control that every experiment here should have to beat.
+# of it but a mean of embeddings: a control.
 
 
 # %%
@@ -1486,7 +1486,7 @@ for name, found in exponents.items():
 # for `"1"` in the first cell and restart. Elsewhere the same code runs once on a few positions, uncompiled, and only says whether
 # the results agree.
 #
-# **Predict.** Which share of PyTorch's speed has your kernel? The pattern leaves 1 block in 85: how much of that becomes time?
+# **Predict.** Which share of PyTorch's speed has your kernel? The pattern leaves 1 block in 73: how much of that becomes time?
 
 # %% experiment="gpu"
 from torch.nn.attention.flex_attention import BlockMask, flex_attention
