@@ -1691,21 +1691,24 @@ by_part = [trained_to_find(parts)[1] for parts in PARTS[:3]] + [
     {part: value for part, value in retrieved["BigBird"].items() if part != "by length"}
 ]
 fig, axes = plt.subplots(1, 2, figsize=(11, 3.6), sharey=True, layout="constrained")
-styles = zip(plots.COLOURS, plots.LINES, ("o", "s", "^", "D"), retrieved.items(), strict=False)
-for colour, line, marker, (name, found) in styles:
+styles = zip(plots.COLOURS, plots.LINES, (14, 10, 8, 5), retrieved.items(), strict=False)
+for colour, line, width, (name, found) in styles:  # the smaller ones lie upon the larger ones
     heights = found["by length"]
-    axes[0].plot(asked_at[: len(heights)], heights, line, marker=marker, color=colour, label=name)
+    axes[0].plot(asked_at[: len(heights)], heights, line, marker="o", ms=width, color=colour, label=name)
 axes[0].set_xscale("log", base=2)
 axes[0].set_xticks(asked_at, [f"{length:,}" for length in asked_at])
-axes[0].set(xlabel="tokens", ylabel="facts found", title=f"trained on {T:,} tokens", ylim=(-0.03, 1.08))
+axes[0].minorticks_off()
+axes[0].set(xlabel="tokens", ylabel="facts found", title=f"trained on {T:,} tokens", ylim=(-0.03, 1.42))
+axes[0].set_yticks([0, 0.25, 0.5, 0.75, 1])
 axes[1].bar(range(4), [row["found"] for row in by_part], color=plots.COLOURS[5], label="found")
 bound = [share + (1 - share) / puzzles.FACTS for share in (reached(parts, T // 16) for parts in PARTS)]
-axes[1].plot(range(4), bound, "k_", ms=40, mew=2, label="reached, and guessed elsewhere")
+ends = [[place - 0.4 for place in range(4)], [place + 0.4 for place in range(4)]]
+axes[1].hlines(bound, *ends, color="black", label="what two layers reach, and one in eight elsewhere")
 axes[1].set_xticks(range(4), [parts.replace(", ", "\n") for parts in PARTS])
 axes[1].set(title=f"by part of BigBird, {T:,} tokens")
 for ax in axes:
     ax.axhline(1 / puzzles.FACTS, color="0.5", linestyle=":")
-    ax.legend(frameon=False, loc="best", fontsize="small")
+    ax.legend(frameon=False, loc="upper center", ncols=2, fontsize="small")
     ax.grid(alpha=0.25)
 plt.show()
 for name, found in retrieved.items():
@@ -1713,6 +1716,21 @@ for name, found in retrieved.items():
     print(f"{name:10} {found['seconds']:5.1f} s of training; found among {shares}")
 for row, most in zip(by_part, bound, strict=True):
     print(f"{row['kind']:24} found {row['found']:.2f}; by the pattern {most:.2f}")
+
+# %% [markdown]
+# <details><summary>What came out where it was measured</summary>
+#
+# One seed, 5.6 to 10.4 seconds of one thread each, 48 sequences a point. Full attention, BigBird and Performer find every
+# fact, among 512 tokens and still among 4,096. Linformer finds 4 %, no more than by guessing: its sequences had grown to 256
+# tokens when the updates were over, and of what lies behind, its projections have learned nothing. It cannot be asked at all
+# beyond 512.
+#
+# What BigBird's parts find is what two layers reach: with a window alone 8 % (12 % if everything is guessed), with random
+# blocks beside it 35 % (40 % by the pattern), with a global block 92 %, with all three 100 %. The networks with a window, and
+# with a window and random blocks, never came to sequences of 512 in training: they could not learn what they cannot see.
+# Seeds differ here, see above: another one of the last two may come out the other way round.
+#
+# </details>
 
 # %% [markdown]
 # ## Experiment: which party?
