@@ -1726,9 +1726,9 @@ for row, most in zip(by_part, bound, strict=True):
 # beyond 512.
 #
 # What BigBird's parts find is what two layers reach: with a window alone 8 % (12 % if everything is guessed), with random
-# blocks beside it 35 % (40 % by the pattern), with a global block 92 %, with all three 100 %. The networks with a window, and
-# with a window and random blocks, never came to sequences of 512 in training: they could not learn what they cannot see.
-# Seeds differ here, see above: another one of the last two may come out the other way round.
+# blocks beside it 35 % (40 by the pattern), with a global block 92 %, with all three 100 %. The sequences of the first two
+# never grew to 512 in training: nothing can be learned from what is not seen. With another seed the last two may change
+# places.
 #
 # </details>
 
