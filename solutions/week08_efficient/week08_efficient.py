@@ -1501,11 +1501,11 @@ def flex_bigbird(q: Tensor, k: Tensor, v: Tensor, pattern: Tensor, block: int, a
     pattern = pattern.to(q.device)
     order = pattern.int().argsort(dim=1, descending=True, stable=True).int()  # the blocks that a row needs come first
 
-    def mask_mod(b: Tensor, h: Tensor, q_idx: Tensor, kv_idx: Tensor) -> Tensor:
+    def in_pattern(b: Tensor, h: Tensor, q_idx: Tensor, kv_idx: Tensor) -> Tensor:
         return pattern[q_idx // block, kv_idx // block]
 
     counts = pattern.sum(dim=1, dtype=torch.int32)
-    mask = BlockMask.from_kv_blocks(counts[None, None], order[None, None], BLOCK_SIZE=block, mask_mod=mask_mod)
+    mask = BlockMask.from_kv_blocks(counts[None, None], order[None, None], BLOCK_SIZE=block, mask_mod=in_pattern)
     return attend(q, k, v, block_mask=mask)
 
 
