@@ -14,7 +14,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from course.drives import Student, gradients_of, peak_bytes, tracked
+from course import puzzles
+from course.drives import Student, gradients_of, peak_bytes, set_weights, tracked
+from course.train import accuracy
 
 MOST_GROWTH = 2.2  # of the memory, where the length doubles; a matrix of all pairs grows 4 times
 GROWTH = f"twice the length takes at most {MOST_GROWTH} times the memory"
@@ -224,3 +226,52 @@ def rotary(student: Student, inputs: dict) -> dict:
     """{"output": (..., T, K)} and the gradient of x. `base` and `factor` are None where they are left out."""
     settings = {name: inputs[name] for name in ("base", "factor") if inputs[name] is not None}
     return _attend(inputs, ("x",), lambda x: student.rotary(x, inputs["positions"], **settings))
+
+
+# ------------------------------------------------------------------------------------------------ trained models
+
+
+def retrieval(student: Student, inputs: dict) -> dict:
+    """The trained reader's {"logits": (B, 8)} on sequences with a planted fact, tokens (B, T), and on the same without it."""
+    weights = inputs["weights"]
+    vocab_size, d_model = weights["embedding.weight"].shape
+    layers = len({name.split(".")[1] for name in weights if name.startswith("layers.")})
+    sizes = vocab_size, len(weights["output.bias"]), inputs["tokens"].size(1), d_model
+    model = student.Reader(student.FINDER, *sizes, layers=layers)
+    model = set_weights(model, weights).eval()
+    with torch.no_grad():
+        logits, without = (
+            torch.cat([model(rows) for rows in inputs[name].split(32)]) for name in ("tokens", "without the fact")
+        )
+    return {"logits": logits, "logits without the fact": without}
+
+
+PUBLIC_FACTS, SEQUENCES, LENGTH = 2020, 400, 1024
+
+
+def facts_asked(seed: int) -> tuple[dict, Tensor]:
+    """(inputs of the drive, facts (B,)) of 400 sequences of 1,024 tokens, some of them also with a filler for the fact."""
+    tokens, facts, where = puzzles.planted(SEQUENCES, LENGTH, torch.Generator().manual_seed(seed))
+    without = tokens[::8].clone()
+    without[torch.arange(len(without)), where[::8]] = puzzles.FILLER
+    return {"tokens": tokens, "without the fact": without}, facts
+
+
+def retrieval_public() -> tuple[dict, Tensor]:
+    """(inputs, facts (B,)) of the sequences that the check in the notebook draws."""
+    return facts_asked(PUBLIC_FACTS)
+
+
+def score_retrieval(inputs: dict, outputs: dict, key: Tensor) -> float:
+    """The share of facts that are found.
+
+    Raises ValueError where the logits are not finite or not of shape (B, 8), and where they stay as they are when the facts
+    are taken out.
+    """
+    logits, without = outputs["logits"], outputs["logits without the fact"]
+    for given, tokens in ((logits, inputs["tokens"]), (without, inputs["without the fact"])):
+        if given.shape != (len(tokens), puzzles.FACTS) or not bool(given.isfinite().all()):
+            raise ValueError(f"logits of shape {tuple(given.shape)}, or not finite")
+    if float((logits[::8] - without).abs().max()) <= 1e-3:
+        raise ValueError("the logits do not depend on the fact that was planted")
+    return accuracy(logits, key)

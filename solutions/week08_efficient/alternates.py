@@ -184,7 +184,10 @@ def orthogonal_projections(draws):
     out = []
     for block in torch.split(draws, draws.shape[1]):
         lower = torch.linalg.cholesky((block @ block.T).double())
-        out.append(torch.linalg.solve_triangular(lower, block.double(), upper=False).to(draws.dtype) * block.norm(dim=1)[:, None])
+        out.append(
+            torch.linalg.solve_triangular(lower, block.double(), upper=False).to(draws.dtype)
+            * block.norm(dim=1)[:, None]
+        )
     return torch.cat(out, dim=0)
 
 

@@ -5,14 +5,19 @@ where they need not be; every random number comes from the generator handed in. 
 """
 
 import math
+from pathlib import Path
 
 import torch
 from torch import Tensor
 
-from autograder import Exercise, Mistake
+from autograder import Artifact, Exercise, Mistake, thresholds
 from autograder.draws import normal, uniform
+from course.drives.week08_efficient import facts_asked, score_retrieval
 
 Cases = list[tuple[str, dict]]
+
+RESULTS = Path(__file__).parent / "results.json"
+HELDOUT_FACTS = 8128  # the seed of the sequences that only the grader has
 
 READY_MADE = [
     "aten::scaled_dot_product_attention",
@@ -23,6 +28,11 @@ READY_MADE = [
 ]
 REACH = 24  # times 1,024 positions: a matrix of all pairs, 2.4 GB, is more than a kernel is allowed
 ONLY_MEMORY = "The results are right, but all pairs of positions are in memory at some moment"
+
+
+def heldout_facts(heldout: Path) -> tuple[dict, Tensor]:
+    """(inputs of the drive `retrieval`, facts) of sequences that nobody but the grader draws."""
+    return facts_asked(HELDOUT_FACTS)
 
 
 def number(rng: torch.Generator, low: int, high: int) -> int:
@@ -1481,5 +1491,15 @@ EXERCISES = [
             ),
             Mistake("base-ignored", "The base is always 10,000.", "base ** (-", "10000.0 ** (-"),
         ],
+    ),
+    # --------------------------------------------------------------------------------------------- trained models
+    Artifact(
+        name="retrieval",
+        file="retrieval.safetensors",
+        figure="accuracy",
+        thresholds=thresholds(RESULTS, "retrieval", points=7, early=0.1),  # a fifth is nearly as good as the whole
+        inputs=heldout_facts,
+        score=score_retrieval,
+        where="sequences that nobody has seen",
     ),
 ]
