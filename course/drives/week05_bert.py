@@ -4,11 +4,14 @@ Every function calls the student's code on one case and returns raw outputs. Gra
 gradients that come with the case.
 """
 
+import math
+from collections.abc import Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from course.data import austen, bert_vocab, sotu
 from course.drives import Student, by_part, gradients_of, set_weights, several, tracked
 
 
@@ -176,3 +179,72 @@ def multiplechoice_forward(student: Student, inputs: dict) -> dict:
     with torch.no_grad():
         dropped = module.train()(*batch)
     return {"logits": logits, "logits with everything dropped": dropped} | found
+
+
+# ---------------------------------------------------------------------------------------------- trained models
+
+
+def pretraining(student: Student, inputs: dict) -> dict:
+    """{"logits": (M, V)}: what the trained network says of the hidden pieces, row after row.
+
+    `tokens` and `segments` (B, T) int64, nothing is padding; `asked` (B, T) boolean. What stood there is not among the inputs.
+    """
+    weights, tokens, asked = inputs["weights"], inputs["tokens"], inputs["asked"]
+    vocab_size, d_model = weights["bert.embeddings.word_embeddings.weight"].shape
+    num_positions = len(weights["bert.embeddings.position_embeddings.weight"])
+    num_layers = sum(name.endswith(".linear1.bias") for name in weights)
+    d_ff = len(weights["bert.layers.0.linear1.bias"])
+    sizes = (vocab_size, num_positions, d_model, inputs["figures"]["num_heads"], num_layers, d_ff, 0.0)
+    model = set_weights(student.Bert(*sizes), weights).eval()
+    with torch.no_grad():
+        labels = torch.where(asked, 0, -100)  # says where, and not what
+        _, logits, _ = model(tokens, inputs["segments"], torch.ones_like(asked), labels, None)
+    return {"logits": logits}
+
+
+ASKED_ROWS, ROW, PIECES, SPECIAL = 160, 64, 4000, 5
+SEPARATOR, HIDDEN = 3, 4
+
+
+def hidden_pieces(messages: Sequence[str], novels: Sequence[str]) -> tuple[dict, dict]:
+    """(inputs, key) of texts: rows of 61 pieces in a row, in two parts, 120 from the messages and 40 from the novels.
+
+    15 % of the pieces are hidden, always by [MASK]; key: the `pieces` (M,) that stood there. Raises ValueError for too little
+    text.
+    """
+    from tokenizers import Tokenizer, models, normalizers, pre_tokenizers
+
+    tokenizer = Tokenizer(models.WordPiece(bert_vocab(), unk_token="[UNK]"))
+    tokenizer.normalizer = normalizers.BertNormalizer(lowercase=True)
+    tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    rows, room = [], ROW - 3
+    for texts, share in ((messages, ASKED_ROWS * 3 // 4), (novels, ASKED_ROWS // 4)):
+        pieces = [token for encoded in tokenizer.encode_batch(list(texts)) for token in encoded.ids]
+        whole = len(pieces) // room
+        if whole < share:
+            raise ValueError(f"{len(pieces)} pieces are too few for {share} rows")
+        starts = [i * whole // share * room for i in range(share)]
+        rows += [[2, *pieces[i : i + 30], SEPARATOR, *pieces[i + 30 : i + room], SEPARATOR] for i in starts]
+    tokens = torch.tensor(rows)
+    segments = (torch.arange(ROW) > 31).long().expand_as(tokens).contiguous()
+    draws = torch.rand(tokens.shape, generator=torch.Generator().manual_seed(5))
+    asked = (draws < 0.15) & (tokens >= SPECIAL)
+    inputs = {"tokens": tokens.masked_fill(asked, HIDDEN), "segments": segments, "asked": asked}
+    return inputs, {"pieces": tokens[asked]}
+
+
+def pretraining_public() -> tuple[dict, dict]:
+    """(inputs, key) of the validation split: five presidents and volume one of `Persuasion`."""
+    return hidden_pieces(sotu()["validation"]["text"], austen()["validation"]["text"])
+
+
+def score_pretraining(inputs: dict, outputs: dict, key: dict) -> float:
+    """Bits for each hidden piece; the logits are normalised here.
+
+    Raises ValueError where the logits are not finite or not of shape (M, 4000), one row for each hidden piece.
+    """
+    logits, shape = outputs["logits"], (len(key["pieces"]), PIECES)
+    if logits.shape != shape or not bool(logits.isfinite().all()):
+        raise ValueError(f"logits of shape {tuple(logits.shape)} where {shape} is expected, or not finite")
+    nats = nn.functional.cross_entropy(logits.double(), key["pieces"])
+    return float(nats) / math.log(2)

@@ -4,11 +4,15 @@ B batch, T time, D model width, V vocabulary, C choices. Cases are small, float3
 where they need not be; every random number comes from the generator handed in.
 """
 
+from pathlib import Path
+
 import torch
 from torch import Tensor
 
-from autograder import Exercise, Mistake
+from autograder import Artifact, Exercise, Mistake, thresholds
 from autograder.draws import integers, normal, uniform
+from course.data import read
+from course.drives.week05_bert import hidden_pieces, score_pretraining
 
 Cases = list[tuple[str, dict]]
 
@@ -441,6 +445,14 @@ def wordpiece_encode(words, vocab, max_input_chars=100):
         tokens += pieces if known else [vocab["[UNK]"]]
     return tokens
 """
+
+RESULTS = Path(__file__).with_name("results.json")
+
+
+def heldout_text(heldout: Path) -> tuple[dict, dict]:
+    """(inputs of the drive, key) of the grader's messages and of volume two of Persuasion."""
+    return hidden_pieces(*(list(read(heldout / name)["text"]) for name in ("sotu.parquet", "persuasion.parquet")))
+
 
 EXERCISES = [
     # ------------------------------------------------------------------------------------------- text to tokens
@@ -1665,5 +1677,16 @@ EXERCISES = [
                 "torch.ones_like(mask).flatten(0, 1)",
             ),
         ],
+    ),
+    # --------------------------------------------------------------------------------------------- trained models
+    Artifact(
+        name="pretraining",
+        file="pretraining.safetensors",
+        figure="bits for a hidden piece",
+        lower_is_better=True,
+        thresholds=thresholds(RESULTS, "pretraining", points=15, lower_is_better=True, early=0.5),
+        inputs=heldout_text,
+        score=score_pretraining,
+        where="hidden pieces of held-out messages and chapters",
     ),
 ]
