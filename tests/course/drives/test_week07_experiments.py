@@ -38,7 +38,8 @@ def small(names: dict) -> nn.Module:
 @needs_bert
 def test_every_cell_runs_at_a_tiny_size(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    names = WEEK.namespace() | {"size": "tiny", "device": "cpu"}
+    names = WEEK.namespace()
+    names |= {"size": "tiny", "device": "cpu"}  # in place: the notebook's functions look into this dict
     for name, source in experiments.experiments(WEEK):
         exec(compile(source, f"<experiment {name}>", "exec"), names)
         plt.close("all")
