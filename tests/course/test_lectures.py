@@ -1,15 +1,13 @@
-"""Every lecture runs from top to bottom without a network, is committed clean, and has the parts that all have.
+"""Every lecture is committed clean, and has the parts that all have. That it runs is shown by the site's tests, which build it.
 
 Weeks 1 to 8: week 0 is a warm-up, its page is read in a minute.
 """
 
-import os
 import re
 from pathlib import Path
 
 import nbformat
 import pytest
-from nbclient import NotebookClient
 
 ROOT = Path(__file__).parents[2]
 LECTURES = sorted(path for path in ROOT.glob("course/week0[1-8]_*/lecture.ipynb"))
@@ -19,22 +17,7 @@ SECTIONS = {
     "what to read": r"^## .*read",
     "what the assignment asks": r"^## .*assignment",
 }
-NO_NETWORK = """\
-import socket
-
-
-def _refused(*given, **named):
-    raise OSError("a lecture runs without a network")
-
-
-socket.create_connection = socket.getaddrinfo = _refused"""
-
 lecture = pytest.mark.parametrize("path", LECTURES, ids=lambda path: path.parent.name)
-
-
-def alt_of(cell: nbformat.NotebookNode) -> str:
-    """What a cell's picture shows, in words; empty if it says nothing."""
-    return cell.metadata.get("mystnb", {}).get("image", {}).get("alt", "")
 
 
 def test_there_is_one_for_each_week():
@@ -64,19 +47,3 @@ def test_it_has_all_parts(path: Path):
     assert "**Predict" in prose
     assert "![" not in prose and "<img" not in prose  # pictures are drawn by the code
     assert any("plots.slider(" in cell.source for cell in notebook.cells if cell.cell_type == "code")
-
-
-@lecture
-def test_it_runs_and_every_picture_is_told_in_words(path: Path, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setenv("COURSE_STILL", "1")
-    monkeypatch.setenv("PYTHONPATH", os.pathsep.join(filter(None, (str(ROOT), os.environ.get("PYTHONPATH")))))
-    notebook = nbformat.read(path, as_version=4)
-    notebook.cells.insert(0, nbformat.v4.new_code_cell(NO_NETWORK, id="no-network"))
-    NotebookClient(
-        notebook, timeout=600, kernel_name="python3", resources={"metadata": {"path": path.parent}}
-    ).execute()
-    for cell in notebook.cells:
-        if cell.cell_type == "code":
-            drawn = [output for output in cell.outputs if "image/png" in output.get("data", {})]
-            assert bool(drawn) == bool(alt_of(cell)), f"cell {cell.id} and its alt text do not agree"
-            assert not any("Warning" in output.get("text", "") for output in cell.outputs), f"cell {cell.id} warns"
