@@ -98,7 +98,8 @@ def thresholds(
 
     Full points at the mean of the seeds on held-out data, less three standard deviations: whoever runs the experiment as
     it stands gets them. Half of them for what the same runs had reached, in the mean, after a share `early` of their updates: a
-    network that learns, but was stopped early or hampered. Before there are results, no figure is good enough.
+    network that learns, but was stopped early or hampered. There is no half where seeds differ so much that the early runs had
+    reached the full figure. Before there are results, no figure is good enough.
     """
     measured = json.loads(results.read_text(encoding="utf-8"))["artifacts"].get(name) if results.exists() else None
     sign = -1.0 if lower_is_better else 1.0
@@ -109,4 +110,5 @@ def thresholds(
     for seed in measured["seeds"].values():
         updates = seed["points"][-1][0]
         half.append(next(figure for at, _, _, figure in seed["points"] if at >= early * updates))
-    return [(full, points), (sum(half) / len(half), points / 2)]
+    halfway = sum(half) / len(half)
+    return [(full, points), (halfway, points / 2)] if sign * halfway < sign * full else [(full, points)]

@@ -268,10 +268,13 @@ def test_thresholds_come_from_measured_runs(tmp_path):
     results = tmp_path / "results.json"
     assert thresholds(results, "toy", 4) == [(math.inf, 4)]
     seeds = {str(i): {"points": [[at, 0.0, 0, at / 10 + i] for at in (1, 2, 5, 10)]} for i in range(2)}
-    results.write_text(json.dumps({"artifacts": {"toy": {"heldout": {"mean": 1.0, "sd": 0.1}, "seeds": seeds}}}))
-    assert thresholds(results, "toy", 4) == [(pytest.approx(0.7), 4), (pytest.approx(0.7), 2)]
+    results.write_text(json.dumps({"artifacts": {"toy": {"heldout": {"mean": 1.0, "sd": 0.05}, "seeds": seeds}}}))
+    assert thresholds(results, "toy", 4) == [(pytest.approx(0.85), 4), (pytest.approx(0.7), 2)]
+    assert thresholds(results, "toy", 4, early=0.5) == [(pytest.approx(0.85), 4)]  # the early runs had that already
+    falling = {"0": {"points": [[at, 0.0, 0, 2 - at / 10] for at in (1, 2, 5, 10)]}}
+    results.write_text(json.dumps({"artifacts": {"toy": {"heldout": {"mean": 1.0, "sd": 0.05}, "seeds": falling}}}))
     assert thresholds(results, "toy", 4, lower_is_better=True, early=0.5) == [
-        (pytest.approx(1.3), 4),
-        (pytest.approx(1.0), 2),
+        (pytest.approx(1.15), 4),
+        (pytest.approx(1.5), 2),
     ]
     assert thresholds(results, "another", 4, lower_is_better=True) == [(-math.inf, 4)]
