@@ -221,6 +221,35 @@ def transformer(results: Results) -> Section:
     )
 
 
+def fine_tuning(results: Results) -> Section:
+    week, shown = "week05_bert", {"sentiment": "accuracy", "spans": "F1", "choices": "accuracy"}
+    figure, told = Figure((9.6, 3.4), layout="constrained"), []
+    for ax, (task, measure) in zip(figure.subplots(1, 3), shown.items(), strict=True):
+        cell = _experiment(results, week, task)
+        runs, baselines = cell[f"{task}_found"][measure], cell[f"{task}_baselines"]
+        counts = sorted(runs["fine-tuned"], key=int)  # JSON has them as texts
+        for colour, marker, name in zip(plots.COLOURS, "os", ("fine-tuned", "from scratch"), strict=False):
+            mean, low, high = np.array([runs[name][count] for count in counts]).T
+            ax.errorbar(counts, mean, [mean - low, high - mean], fmt=f"{marker}-", color=colour, capsize=3, label=name)
+        best, values = max(baselines.items(), key=lambda baseline: baseline[1][-1])
+        ax.plot(counts, values * (len(counts) // len(values)), ":", color="0.4", label=best)
+        ax.set(xlabel="labelled examples", ylabel=measure, title=task)
+        ax.grid(alpha=0.25)
+        ax.spines[["top", "right"]].set_visible(False)
+        ax.legend(frameon=False, fontsize="x-small")
+        ours, theirs = (runs[name][counts[-1]][0] for name in ("fine-tuned", "from scratch"))
+        told.append(f"{task} {ours:.2f}, {theirs:.2f} from scratch, {values[-1]:.2f} by {best}")
+    marks = _experiment(results, week, "corpus")["its_training"]
+    return (
+        "Week 5: what pretraining is worth",
+        f"Three panels of scores by labelled examples, fine-tuned and from scratch. With the most: {'; '.join(told)}.",
+        f"A BERT of three layers, pretrained for {marks['seconds'] / 60:.0f} minutes on presidents and Jane Austen, against the "
+        f"same network from scratch, with intervals of 95 percent. With the most examples: {'; '.join(told)}. The baselines, "
+        "which need no network, are ahead in all three.",
+        figure,
+    )
+
+
 def scaling(results: Results) -> Section:
     found = _experiment(results, "week06_gpt", "scaling")
     law, longer = found["law"], found["longer"]
@@ -301,6 +330,7 @@ SECTIONS: tuple[tuple[Callable[[Results], Section], tuple[str, ...]], ...] = (
     (tags, ("week02_lstm_gru",)),
     (translation, ("week03_attention",)),
     (transformer, ("week04_transformer",)),
+    (fine_tuning, ("week05_bert",)),
     (scaling, ("week06_gpt",)),
     (eight_bits, ("week07_compression",)),
     (lengths, ("week08_efficient",)),
