@@ -65,7 +65,7 @@ def state(root: Path, *files: Path) -> str:
     """
     digest = hashlib.sha256(version("torch").encode() + b"".join(path.read_bytes() for path in files))
     for path in sorted((root / "course").rglob("*")):
-        if path.suffix in (".py", ".parquet", ".json", ".safetensors"):
+        if path.suffix in (".py", ".parquet", ".json", ".safetensors", ".txt"):
             digest.update(str(path.relative_to(root)).encode() + path.read_bytes())
     return digest.hexdigest()[:16]
 
