@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from course.data import austen, bert_vocab, sotu
 from course.drives import Student, by_part, gradients_of, set_weights, several, tracked
+from course.wordpiece import piece_tokenizer
 
 
 def wordpiece_encode(student: Student, inputs: dict) -> dict:
@@ -212,11 +213,7 @@ def hidden_pieces(messages: Sequence[str], novels: Sequence[str]) -> tuple[dict,
     15 % of the pieces are hidden, always by [MASK]; key: the `pieces` (M,) that stood there. Raises ValueError for too little
     text.
     """
-    from tokenizers import Tokenizer, models, normalizers, pre_tokenizers
-
-    tokenizer = Tokenizer(models.WordPiece(bert_vocab(), unk_token="[UNK]"))
-    tokenizer.normalizer = normalizers.BertNormalizer(lowercase=True)
-    tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    tokenizer = piece_tokenizer(bert_vocab())
     rows, room = [], ROW - 3
     for texts, share in ((messages, ASKED_ROWS * 3 // 4), (novels, ASKED_ROWS // 4)):
         pieces = [token for encoded in tokenizer.encode_batch(list(texts)) for token in encoded.ids]

@@ -1360,9 +1360,9 @@ import warnings
 from pathlib import Path
 
 from sacrebleu.metrics import BLEU
-from tokenizers import Tokenizer, models, normalizers, pre_tokenizers
 
 from course import data, train
+from course.wordpiece import piece_tokenizer
 
 device = "cuda" if torch.cuda.is_available() else "cpu"
 seed = 0  # of the model that you hand in
@@ -2189,9 +2189,7 @@ class Reviews:
     def __init__(self, split: str, longest: int = 48):
         rows = data.clear_opinions(data.sentiment()[split])
         rows = rows.select(range(0, len(rows), 30 if size == "tiny" else 1))
-        cut = Tokenizer(models.WordPiece(data.bert_vocab(), unk_token="[UNK]"))
-        cut.normalizer = normalizers.BertNormalizer(lowercase=True)
-        cut.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+        cut = piece_tokenizer(data.bert_vocab())
         self.texts = list(rows["text"])
         pieces = [[2, *found.ids[: longest - 2], 3] for found in cut.encode_batch(self.texts)]
         self.lengths = torch.tensor([len(row) for row in pieces])

@@ -1894,6 +1894,15 @@ class PairClassifier(nn.Module):
         return self.head(torch.cat([a, b, a * b], dim=1))
 
 
+def train_for(seconds: float, model: nn.Module, batch_at: train.BatchAt, label: str) -> train.History:
+    """Trains a classifier for so long; the rate rises for 100 updates, and falls once a tenth of the time is over."""
+
+    def rate(history: train.History) -> float:
+        return 2e-3 * min(1.0, (history.updates + 1) / 100, 1.1 - history.seconds / seconds)
+
+    return train.fit(model, batch_at, class_loss, 100_000, lr=rate, seconds=seconds, clock=clock, label=label)
+
+
 ENCODERS = {"LSTM": RecurrentEncoder, "attention": AttentionEncoder}
 operators = range(1, 7 if size == "tiny" else 13)
 by_operators = {n: logic_pairs for n in operators for logic_pairs in [puzzles.logic_pairs(tests, n, 900 + n)]}
@@ -1923,8 +1932,7 @@ for name, encoder in ENCODERS.items():
         torch.manual_seed(logic_seed)
         model = PairClassifier(encoder(len(puzzles.LOGIC_TOKENS))).to(device)
         batches = functools.partial(logic_batch, seed=logic_seed)
-        rate = lambda history: 2e-3 * min(1.0, (history.updates + 1) / 100, 1.1 - history.seconds / limit)  # noqa: E731
-        history = train.fit(model, batches, class_loss, 100_000, lr=rate, seconds=limit, clock=clock, label=name)
+        history = train_for(limit, model, batches, name)
         right = []
         for n, (first, second, labels) in by_operators.items():
             sides = puzzles.with_letters([first, second], torch.Generator().manual_seed(n))
@@ -1984,8 +1992,7 @@ for name, encoder in ENCODERS.items():
         rows = torch.randint(len(values), (64,), generator=torch.Generator().manual_seed(update))
         return cut(lists[rows]), values[rows].to(device)
 
-    rate = lambda history: 2e-3 * min(1.0, (history.updates + 1) / 100, 1.1 - history.seconds / limit)  # noqa: E731
-    history = train.fit(model, list_batch, class_loss, 100_000, lr=rate, seconds=limit, clock=clock, label=name)
+    train_for(limit, model, list_batch, name)
     for low, high in ((4, 10), (11, 20), (21, 30), (31, 40)):
         rows = ((lengths_of >= low) & (lengths_of <= high)).nonzero().flatten()
         right = share_right(model, test_lists[rows].to(device), test_values[rows].to(device)) if len(rows) else None

@@ -337,8 +337,11 @@ def test_a_network_that_knows_nothing_loses_log_v_and_log_two(week: dict):
     tokens = torch.randint(5, 1000, (16, 16))
     labels = torch.where(torch.rand(16, 16) < 0.5, tokens, -100)
     mask, segments = torch.ones_like(tokens, dtype=torch.bool), torch.zeros_like(tokens)
-    loss, _, _ = model(torch.full_like(tokens, 4), segments, mask, labels, torch.randint(2, (16,)))
-    assert abs(loss.item() - math.log(1000) - math.log(2)) < 0.2  # the first logits are small, not zero
+    given = torch.full_like(tokens, 4), segments, mask, labels
+    words, _, _ = model(*given, None)
+    assert abs(words.item() - math.log(1000)) < 0.1
+    loss, _, _ = model(*given, torch.randint(2, (16,)))
+    assert abs(loss.item() - math.log(1000) - math.log(2)) < 0.2  # of sixteen pairs; their first logits are not small
 
 
 def test_a_batch_without_words_has_the_loss_of_its_pairs_and_gradients_without_nan(week: dict, rng: torch.Generator):

@@ -3,17 +3,14 @@
 import math
 from pathlib import Path
 
-import matplotlib
-import matplotlib.pyplot as plt
 import pytest
 import torch
 
-from autograder.experiments import experiments
 from autograder.week import find_week
 from course import data
 from course.drives import Student
 from course.drives import week05_bert as drives
-from tests.course.drives.conftest import CLOSE
+from tests.course.drives.conftest import CLOSE, run_experiments
 
 WEEK = find_week(Path(__file__).parents[3], "week05_bert")
 SIZES = (4000, 64, 16, 2, 2, 24, 0.0)
@@ -170,16 +167,11 @@ def test_rows_that_resemble_each_other_are_drawn_together(week: dict):
 # --------------------------------------------------------------------------------------------------- all of them
 
 
-def test_the_experiments_run_at_their_smallest_size(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_the_experiments_run_at_their_smallest_size(week: dict, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     """The cells as they stand, on a few documents and questions, with a few updates each."""
-    matplotlib.use("Agg")
     monkeypatch.chdir(tmp_path)
-    names = WEEK.namespace()  # its functions look into this very dict
-    names["size"] = "tiny"
-    names["tuning"], names["tuning_seeds"] = names["TUNING"]["tiny"]
-    for name, source in experiments(WEEK):
-        exec(compile(source, f"<{name}>", "exec"), names)
-        plt.close("all")
+    tuning, tuning_seeds = week["TUNING"]["tiny"]
+    names = run_experiments(WEEK, size="tiny", tuning=tuning, tuning_seeds=tuning_seeds)
     assert (tmp_path / "pretraining.safetensors").exists() and set(names["tasks"]) == {"sentiment", "spans", "choices"}
     for found in (names["sentiment_found"], names["spans_found"], names["choices_found"]):
         for runs in (runs for measure in found.values() for runs in measure.values()):

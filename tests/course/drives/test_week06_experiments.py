@@ -3,7 +3,6 @@
 import math
 from pathlib import Path
 
-import matplotlib.pyplot as plt
 import pytest
 import torch
 from torch import Tensor
@@ -13,16 +12,14 @@ from autograder.week import find_week
 from course import data, train
 from course.drives import Student
 from course.drives import week06_gpt as drives
+from tests.course.drives.conftest import run_experiments
 
 WEEK = find_week(Path(__file__).parents[3], "week06_gpt")
 
 
 def test_every_cell_runs_at_a_tiny_size(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    names = WEEK.namespace() | {"size": "tiny", "device": "cpu", "clock": lambda: 0.0}
-    for name, source in experiments.experiments(WEEK):
-        exec(compile(source, f"<experiment {name}>", "exec"), names)
-        plt.close("all")
+    names = run_experiments(WEEK, size="tiny", device="cpu", clock=lambda: 0.0)
     assert len(names["samples"]) == len(names["chars_history"].points) == 5
     assert (tmp_path / "chars.safetensors").exists()
     gpt3 = next(row for row in names["big_models"] if row["model"] == "GPT-3 (2020)")

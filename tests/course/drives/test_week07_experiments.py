@@ -4,7 +4,6 @@ import copy
 import math
 from pathlib import Path
 
-import matplotlib.pyplot as plt
 import pytest
 import torch
 from sacrebleu.metrics import BLEU
@@ -16,7 +15,7 @@ from autograder.week import find_week
 from course import data, train
 from course.drives import Student
 from course.drives import week07_compression as drives
-from tests.course.drives.conftest import CLOSE
+from tests.course.drives.conftest import CLOSE, run_experiments
 
 ROOT = Path(__file__).parents[3]
 WEEK = find_week(ROOT, "week07_compression")
@@ -36,11 +35,7 @@ def small(names: dict) -> nn.Module:
 
 def test_every_cell_runs_at_a_tiny_size(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    names = WEEK.namespace()  # its functions look into this very dict
-    names.update(size="tiny", device="cpu")
-    for name, source in experiments.experiments(WEEK):
-        exec(compile(source, f"<experiment {name}>", "exec"), names)
-        plt.close("all")
+    names = run_experiments(WEEK, size="tiny", device="cpu")
     assert (tmp_path / "small_translator.safetensors").stat().st_size < ARTIFACT.max_bytes
     assert sum(names["small_history"]["kept"][-1]) == 6
     found = experiments.score(WEEK, ARTIFACT, names, tmp_path)

@@ -15,6 +15,7 @@ from autograder.week import find_week
 from course import puzzles
 from course.drives import Student
 from course.drives import week08_efficient as drives
+from tests.course.drives.conftest import run_experiments
 
 WEEK = find_week(Path(__file__).parents[3], "week08_efficient")
 
@@ -23,13 +24,9 @@ WEEK = find_week(Path(__file__).parents[3], "week08_efficient")
 def run(tmp_path_factory: pytest.TempPathFactory) -> tuple[dict, Path]:
     """The names that all experiment cells leave at the tiny size, and the folder in which they ran."""
     folder = tmp_path_factory.mktemp("week08_efficient")
-    names = WEEK.namespace() | {"size": "tiny", "device": "cpu"}
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
-        for name, source in experiments.experiments(WEEK):
-            exec(compile(source, f"<experiment {name}>", "exec"), names)
-            plt.close("all")
-    return names, folder
+        return run_experiments(WEEK, size="tiny", device="cpu"), folder
 
 
 def test_every_cell_runs_at_a_tiny_size(run: tuple[dict, Path]):
