@@ -421,7 +421,7 @@ SYSCALLS = [
         "Makes a user namespace by clone and by clone3.",
         """
         pid = libc.syscall(220 if ARM else 56, 0x10000000 | 17, 0, 0, 0, 0)
-        if pid <= 0:
+        if pid < 0:
             arguments = (ctypes.c_uint64 * 8)(0x10000000, 0, 0, 0, 17, 0, 0, 0)
             pid = libc.syscall(435, arguments, ctypes.sizeof(arguments))
         if pid == 0:
