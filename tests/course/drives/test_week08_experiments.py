@@ -35,7 +35,7 @@ def test_every_cell_runs_at_a_tiny_size(run: tuple[dict, Path]):
     assert (folder / "retrieval.safetensors").exists() and len(names["finder_history"].points) >= 2
     assert 0 <= experiments.score(WEEK, WEEK.artifacts[0], names, folder) <= 1
     assert all(0 <= figure <= 1 for figure in names["party"].values())
-    assert len(names["logic"]) == 2 and len(names["listops"]) == 8
+    assert len(names["logic"]) == 3 and len(names["listops"]) == 2
     assert {label for label in names["curve"]} >= {"RNN, week 1, the course's run", "GPT, longer"}
 
 
