@@ -28,7 +28,7 @@
 # - **2014.** Cho et al., *Learning phrase representations using RNN encoder-decoder* (EMNLP): a unit with two gates and no
 #   separate cell, later called GRU. Chung et al. compare the two in the same year.
 # - **2015.** Jozefowicz, Zaremba and Sutskever, *An empirical exploration of recurrent network architectures* (ICML):
-#   thousands of variants; a forget bias of 1 closes most of the gap between LSTM and GRU.
+#   over ten thousand variants; a forget bias of 1 closes the gap between LSTM and GRU.
 # - **2018.** Tallec and Ollivier, *Can recurrent neural networks warp time?* (ICLR): why gates keep time, and how to set
 #   their biases for the time that is needed (*chrono* initialisation).
 
