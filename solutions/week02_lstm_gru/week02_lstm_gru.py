@@ -28,7 +28,7 @@
 # - **2014.** Cho et al., *Learning phrase representations using RNN encoder-decoder* (EMNLP): a unit with two gates and no
 #   separate cell, later called GRU. Chung et al. compare the two in the same year.
 # - **2015.** Jozefowicz, Zaremba and Sutskever, *An empirical exploration of recurrent network architectures* (ICML):
-#   thousands of variants; a forget bias of 1 closes most of the gap between LSTM and GRU.
+#   over ten thousand variants; a forget bias of 1 closes the gap between LSTM and GRU.
 # - **2018.** Tallec and Ollivier, *Can recurrent neural networks warp time?* (ICLR): why gates keep time, and how to set
 #   their biases for the time that is needed (*chrono* initialisation).
 
@@ -517,7 +517,8 @@ def cell_gradient_path(forget: Tensor) -> Tensor:
     """How much of the gradient at the last cell arrives at each earlier one along the cells: path[t] = d c_T / d c_t.
 
     forget (T, H) holds the forget gates of one sequence in the order of time, from 0 to 1, both included. Returns path
-    (T, H), the product of the gates after step t, which is 1 for the last step (Hochreiter and Schmidhuber 1997, section 4).
+    (T, H), the product of the gates after step t, which is 1 for the last step. (The cell of Hochreiter and Schmidhuber 1997,
+    section 3.2, has the factor 1 throughout; the gates are those of Gers et al. 2000.)
     """
     ### BEGIN SOLUTION
     later = torch.cat([forget[1:], torch.ones_like(forget[:1])])  # (T, H): row t has the gate of step t + 1

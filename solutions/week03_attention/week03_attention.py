@@ -1298,7 +1298,7 @@ plt.show()
 
 # %% exercise="attention_rollout"
 def attention_rollout(weights: Tensor) -> Tensor:
-    """Attention followed back through the layers to the input (Abnar and Zuidema 2020, eq. 1 and 2).
+    """Attention followed back through the layers to the input (Abnar and Zuidema 2020, eq. 1).
 
     weights (L, B, H, N, N), the first layer first. Each layer mixes by half its heads' mean and half the identity. Returns
     (B, N, N), the product of these matrices, the last layer on the left.

@@ -1173,7 +1173,8 @@ check("training_flops")
 # **petaflop/s-days**: $10^{15}$ operations a second for a day, $8.64 \cdot 10^{19}$ operations.
 #
 # - **GPT**: 100 epochs over the BooksCorpus. How many tokens it has is *not* in the paper; $10^9$ is an **assumption** (it
-#   has about 0.8 billion words). OpenAI published 0.96 petaflop/s-days, estimated from hardware and time.
+#   has about 0.8 billion words). Appendix A.4 of BERT's paper counts a million updates of 32,000 words, a third of that.
+#   OpenAI published 0.96 petaflop/s-days, estimated from hardware and time.
 # - **GPT-2**: 40 GB of text. Neither its tokens nor the number of epochs were published. $10^{11}$ tokens, that is ten
 #   epochs of about $10^{10}$, are an **assumption**, and so is what follows from them.
 # - **GPT-3**: 300 billion tokens; 3,640 petaflop/s-days in appendix D of its paper.

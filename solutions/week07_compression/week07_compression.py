@@ -313,7 +313,8 @@ check("int8_linear")
 
 # %% [markdown]
 # **Predict.** How large is the error of the layer below, relative to its output? And what becomes of it when a single
-# feature of the input is 30 times as large as the others, as in large language models (Dettmers et al. 2022)?
+# feature of the input is 30 times as large as the others? (In large language models some are up to 20 times as large,
+# Dettmers et al. 2022.)
 
 # %% look="int8_linear"
 torch.manual_seed(7)
