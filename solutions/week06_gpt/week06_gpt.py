@@ -1904,7 +1904,7 @@ for sample in samples:
 # 2.97, 3.00 and 2.99 bits per character with three seeds after 33 to 34 seconds of one processor, far from week 2's 2.3 after
 # a minute. It begins at 4.44 nats (ln 82 is 4.41), knows two windows by heart after 150 updates, and for 240 updates hardly
 # gets beyond 3.5 bits, which is what letter pairs give: as in week 4, attention has to find first what a recurrent network is
-# given. At update 480 there is a *the*, at 600 words such as *she* and *now* among others that do not exist. (On the windows
+# given. At update 360 there is a *the*, at 600 words such as *she* and *now* among others that do not exist. (On the windows
 # that the grade asks for, where each prediction sees half a window or more, it has 2.87 to 2.89.)
 #
 # </details>

@@ -57,6 +57,14 @@ def _seeds(found: dict) -> list[dict]:
     return list(found["artifacts"]["chars"]["seeds"].values())
 
 
+def _first_sample_with(found: dict, word: str) -> int:
+    return next(sample["update"] for sample in found["chars"]["samples"] if word in sample["text"].split())
+
+
+def _last_sample_with(found: dict, *words: str) -> int:
+    return next(s["update"] for s in found["chars"]["samples"][::-1] if {*words} <= {*s["text"].split()})
+
+
 def _points(found: dict, name: str) -> list[list[float]]:
     """Updates, seconds, characters and bits of a model of the common curve."""
     return found["curve"]["curve"][name]
@@ -289,6 +297,11 @@ CLAIMS = [
             found["chars"]["chars_history"]["points"][1][0],
             found["chars"]["chars_history"]["points"][1][3],
         ),
+    ),
+    Claim(
+        MASTER,
+        "At update {} there is a *the*, at {} words such as *she* and *now* among others",
+        lambda found: (_first_sample_with(found, "the"), _last_sample_with(found, "she", "now")),
     ),
     Claim(
         MASTER,

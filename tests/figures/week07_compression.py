@@ -55,6 +55,13 @@ def _novelist(found: dict, curve: str, gone: int) -> float:
     return dict(found["novelist"]["novelist_curves"][curve])[gone]
 
 
+def _around(found: dict, factor: float) -> tuple[int, int]:
+    """The numbers of heads between which the bits without training grow by the factor."""
+    curve = found["novelist"]["novelist_curves"]["no training"]
+    more = [gone for gone, bits in curve if bits > factor * curve[0][1]]
+    return max(gone for gone, _ in curve if gone < more[0]), more[0]
+
+
 def _heads_gone(found: dict, gone: int) -> list[float]:
     """Accuracy, difference, its low and high end, of the transformer on reviews."""
     curve = found["warning"]["warning"]["heads gone, accuracy, difference, low, high"]
@@ -297,6 +304,11 @@ CLAIMS = [
         MASTER,
         "With nothing taken out the same 60 updates end at {:.3f}.",
         lambda found: (_novelist(found, "trained on, nothing taken out", 0),),
+    ),
+    Claim(
+        MASTER,
+        "So a twentieth more is reached between {} and {} heads,",
+        lambda found: _around(found, 1.05),
     ),
     # Praise or blame, a warning
     Claim(

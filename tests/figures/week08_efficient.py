@@ -39,6 +39,13 @@ def _seconds_by_length(found: dict) -> list[float]:
     return [run["seconds"] for run in (*cell["retrieved"].values(), *cell["by_part"])]
 
 
+def _lengths_all_found(found: dict, *kinds: str) -> list[int]:
+    """The lengths at which every one of these kinds finds every fact."""
+    cell = found["retrieval_by_length"]
+    shares = zip(*(cell["retrieved"][kind]["by length"] for kind in kinds), strict=True)
+    return [length for length, those in zip(cell["lengths"], shares, strict=True) if min(those) == 1]
+
+
 def _by_part(found: dict, kind: str) -> tuple[float, float]:
     """What the reader found with these parts, and what the pattern reaches, guesses included."""
     cell = found["retrieval_by_length"]
@@ -158,6 +165,14 @@ CLAIMS = [
     ),
     Claim(
         MASTER,
+        "Full attention, BigBird and Performer find every fact, among {} tokens and still among {:,}.",
+        lambda found: (
+            min(_lengths_all_found(found, "full", "BigBird", "Performer")),
+            max(_lengths_all_found(found, "full", "BigBird", "Performer")),
+        ),
+    ),
+    Claim(
+        MASTER,
         "Linformer finds {:.0f} %, no more than by guessing: its sequences had grown to {} tokens",
         lambda found: (
             100 * found["retrieval_by_length"]["retrieved"]["Linformer"]["found"],
@@ -195,6 +210,11 @@ CLAIMS = [
         """The first 128 words alone have {:.0f} %, no attention {:.0f} %, the year alone {:.0f} %, and whoever always says
         *Republican* {:.0f} %.""",
         lambda found: _party(found, "first 128 words", "no attention", "year only", "the more frequent party"),
+    ),
+    Claim(
+        MASTER,
+        "A standard error is {:.0f} points:",  # of one in two
+        lambda found: _percent((0.25 / len(found["party"]["nearest"])) ** 0.5),
     ),
     # The common curve, complete
     Claim(
