@@ -1231,7 +1231,7 @@ print(f"T5 with half of its parameters for each token: {half:,.1f}")
 # %% [markdown]
 # <details><summary>What came out</summary>
 #
-# GPT-3: 3,637 computed (and a little more than half), 3,640 published. T5: the rule gives 785, twice as much as published,
+# GPT-3: 3,638 computed (and a little more than half), 3,640 published. T5: the rule gives 785, twice as much as published,
 # since half of the parameters work on each token; half is 393, and 382 with the 11 billion that its table has instead of
 # 11.3. GPT: 0.81 under the assumption, 0.96 published, two estimates of the same from different sides. GPT-2: its paper
 # says 1,542 million, the released model has 1,557.6 million, as yours has. The GPT of 2018 has no last norm, so yours has
@@ -1902,10 +1902,10 @@ for sample in samples:
 # %% [markdown]
 # <details><summary>What came out where it was measured</summary>
 #
-# 2.97, 3.00 and 2.99 bits per character with three seeds after 34 seconds of one processor, far from week 2's 2.3 after a
-# minute. It begins at 4.44 nats (ln 82 is 4.41), knows two windows by heart after 150 updates, and for 240 updates hardly gets
-# beyond 3.5 bits, which is what letter pairs give: as in week 4, attention has to find first what a recurrent network is
-# given. At update 480 there is a *the*, at 600 words such as *she* and *now* among others that do not exist. (On the windows
+# 2.97, 3.00 and 2.99 bits per character with three seeds after 33 to 34 seconds of one processor, far from week 2's 2.3 after
+# a minute. It begins at 4.44 nats (ln 82 is 4.41), knows two windows by heart after 150 updates, and for 240 updates hardly
+# gets beyond 3.5 bits, which is what letter pairs give: as in week 4, attention has to find first what a recurrent network is
+# given. At update 360 there is a *the*, at 600 words such as *she* and *now* among others that do not exist. (On the windows
 # that the grade asks for, where each prediction sees half a window or more, it has 2.87 to 2.89.)
 #
 # </details>
@@ -2096,7 +2096,7 @@ if size != "tiny":
 #
 # After a minute the LSTM is far ahead, at 2.31 bits; the longer GPT is near 3. After four minutes they are at 2.05 and 2.12: by
 # the seconds the curves do not cross. By the characters they do, between 2.0 and 2.3 million: there the GPT goes below the LSTM,
-# and has at 3.4 million what the LSTM has at 4.5. It learns more from each character, and the LSTM reads
+# and has at 3.4 million what the LSTM has at 4.4. It learns more from each character, and the LSTM reads
 # 2.3 times as many a second on this processor. Part of the crossing is due to the learning rate, which for the GPT had
 # fallen to its lowest where the LSTM was half-way. One seed each, on the first 40,000 characters of *Persuasion*.
 #

@@ -1470,7 +1470,7 @@ for name, found in exponents.items():
 # One thread of an AMD EPYC that had other work; each point the least of several runs. Exponents of time from 2,048 positions
 # on: full 2.12, fused 2.01, BigBird 1.06, Linformer 1.01, Performer 1.09. Of memory: 1.99, then 0.70 for the fused one (its
 # fixed share still counts at these lengths), 1.00, 0.99 and 1.00. At 16,384 positions full attention takes 2.65 s and 2 GB,
-# the fused one 0.79 s and 4.6 MB, BigBird 46 ms, Performer 23 and Linformer 16. At 512 BigBird is the slowest of all, at 0.97
+# the fused one 0.79 s and 4.9 MB, BigBird 46 ms, Performer 23 and Linformer 16. At 512 BigBird is the slowest of all, at 0.97
 # ms; full attention has 0.78 and Linformer 0.39. A loop over blocks costs something. Fused attention computes everything, and
 # is three times as fast as full at the end, since its matrix never goes through memory. (A first run, with 256 features and
 # mixtures for 128 and fewer repeats, had 1.37 for Performer and 1.25 for Linformer: where tensors outgrow the processor's
@@ -2197,9 +2197,10 @@ for label, found in curve.items():
 #
 # Of the course's own runs the best for its size is the LSTM of 256 units that was trained for four minutes: 2.05 bits with
 # 1.4 MB and 0.06 ms a character. The RNN of week 1 is the fastest (0.03 ms, 2.28 bits, 0.4 MB), and the LSTM of week 2 is
-# hardly smaller and not better. Both GPTs are worse than that longer LSTM in everything here: 3.3 MB, 0.5 ms with a cache,
-# and 2.97 bits after half a minute or 2.12 after four. At this size and on one thread nothing is gained by attention; what it
-# is better at, a long memory and training side by side, a novel's next character on a CPU does not ask for. One run each.
+# hardly smaller and not better. Both GPTs are worse than that longer LSTM in everything here: 3.2 and 3.3 MB, 0.5 ms with
+# a cache, and 2.97 bits after half a minute or 2.12 after four. At this size and on one thread nothing is gained by
+# attention; what it is better at, a long memory and training side by side, a novel's next character on a CPU does not ask for.
+# One run each.
 #
 # </details>
 

@@ -1,0 +1,3 @@
+from tests.figures.claims import Claim
+
+CLAIMS: list[Claim] = []
