@@ -1,7 +1,7 @@
 from statistics import fmean
 
 from tests.figures.claims import Claim, results
-from tests.figures.spelled import spelled
+from tests.figures.spelled import in_halves, spelled
 from tests.figures.windows import learned_by_all, most_updates, of_delay, seeds
 
 LECTURE = "course/week02_lstm_gru/lecture.ipynb"
@@ -81,6 +81,16 @@ def _last_week_bits(found: dict) -> float:
 
 def _bits(found: dict) -> tuple[float, ...]:
     return tuple(run["bits per character"] for run in found["artifacts"]["chars"]["seeds"].values())
+
+
+def _halfway(found: dict) -> tuple:
+    """Last week's network at the third of its five looks."""
+    looks = [run["points"][2] for run in results("week01_rnn")["artifacts"]["chars"]["seeds"].values()]
+    return looks[0][0], fmean(look[3] for look in looks)
+
+
+def _share_of_the_time(found: dict) -> float:
+    return found["tags_level"]["level_seconds"]["torch.nn.LSTM"] / found["tags_level"]["level_seconds"]["yours"]
 
 
 CLAIMS = [
@@ -169,5 +179,134 @@ CLAIMS = [
             found["artifacts"]["chars"]["heldout"]["mean"],
             results("week01_rnn")["artifacts"]["chars"]["heldout"]["mean"],
         ),
+    ),
+    Claim(
+        NOTEBOOK,
+        "This time there are {}, all with about {:,.0f} recurrent parameters:",
+        lambda found: (spelled(len(found["window"]["windows"])), _recurrent_parameters(found)),
+    ),
+    Claim(
+        NOTEBOOK,
+        "{} minutes where it was measured, on one core.",
+        lambda found: (in_halves(found["window"]["wall_seconds"] / 60).capitalize(),),
+    ),
+    Claim(
+        NOTEBOOK,
+        "As PyTorch makes them: RNN {} steps ({} seed of {} learned the delay of 10), LSTM {}, GRU {}.",
+        lambda found: (
+            found["window"]["windows"]["RNN, default"],
+            *_plain_network(found)[2:],
+            found["window"]["windows"]["LSTM, default"],
+            found["window"]["windows"]["GRU, default"],
+        ),
+    ),
+    Claim(
+        NOTEBOOK,
+        "The orthogonal RNN: {}, on {} seeds of {}, and 10 after only {} to {} updates.",
+        lambda found: (
+            found["window"]["windows"]["RNN, orthogonal"],
+            spelled(sum(of_delay(found["window"]["window_runs"]["RNN, orthogonal"], 20))),
+            seeds(found["window"]["window_runs"]["RNN, orthogonal"]),
+            *_updates_at(found, 10, "RNN, orthogonal"),
+        ),
+    ),
+    Claim(
+        NOTEBOOK,
+        "With chrono initialisation LSTM and GRU both learned {} steps, the longest tried, in {} to {} updates.",
+        lambda found: (
+            min(found["window"]["windows"][kind] for kind in ("LSTM, chrono", "GRU, chrono")),
+            *_updates_at(found, 120, "LSTM, chrono", "GRU, chrono"),
+        ),
+    ),
+    Claim(
+        NOTEBOOK,
+        "The plain network learned the delay of 10 on {} of {} seeds, and that of 20 on {}",
+        lambda found: (
+            _learned(found, "RNN, default", 10),
+            seeds(found["window_seeds"]["seed_runs"]["RNN, default"]),
+            _learned(found, "RNN, default", 20),
+        ),
+    ),
+    Claim(NOTEBOOK, "Last week's {1} seeds all learned {0}:", _plain_network),
+    Claim(
+        NOTEBOOK,
+        "The orthogonal one learned 10 on all {} seeds, and 20 on {}.",
+        lambda found: (_learned(found, "RNN, orthogonal", 10), _learned(found, "RNN, orthogonal", 20)),
+    ),
+    Claim(
+        NOTEBOOK,
+        "All {} networks, on all {} seeds, named every symbol at every delay up to {}, the plain one too.",
+        lambda found: (
+            spelled(len(_mixed(found))),
+            seeds(_mixed(found)[0]),
+            min(learned_by_all(runs, least=1.0) for runs in _mixed(found)),
+        ),
+    ),
+    Claim(
+        NOTEBOOK,
+        """The most frequent tag is right for {:.1f} % of the validation words, the tagger for {:.1f} %; on held-out
+        documents {} seeds reached {:.1f} to {:.1f} %.""",
+        lambda found: (
+            _tags(found, "most frequent tag"),
+            _tags(found, "yours"),
+            spelled(len(found["artifacts"]["tags"]["seeds"])),
+            100 * min(found["artifacts"]["tags"]["heldout"]["per_seed"]),
+            100 * max(found["artifacts"]["tags"]["heldout"]["per_seed"]),
+        ),
+    ),
+    Claim(
+        NOTEBOOK,
+        "the accuracies were the same to the last digit, in {} thirds of the time.",
+        lambda found: (spelled(3 * _share_of_the_time(found)),),
+    ),
+    Claim(NOTEBOOK, "Always saying *praise* is right for {:.0f} %.", lambda found: _sentiment(found, "always praise")),
+    Claim(
+        NOTEBOOK,
+        """the bag of words got {:.0f} and {:.0f} %, the LSTM {:.0f} and {:.0f} % with its last output, {:.0f} and {:.0f} %
+        with the mean, {:.0f} and {:.0f} % with the maximum.""",
+        lambda found: _sentiment(found, "the mean of the words, no layer", "LSTM, last", "LSTM, mean", "LSTM, max"),
+    ),
+    Claim(
+        NOTEBOOK,
+        """with 95 % intervals over {} seeds: {:+.1f} ± {:.1f} with 500 sentences, {:+.1f} ± {:.1f} with 1,000,
+        {:+.1f} ± {:.1f} with 2,000, {:+.1f} ± {:.1f} with 5,000, {:+.1f} ± {:.1f} with 10,000.""",
+        lambda found: (
+            spelled(len(found["reviews"]["review_figures"]["GRU"])),
+            *(figure for both in _differences(found) for figure in both),
+        ),
+    ),
+    Claim(NOTEBOOK, "{} interval contains 0: no difference was shown", lambda found: (_intervals_with_0(found),)),
+    Claim(
+        NOTEBOOK,
+        """from {:.0f} and {:.0f} % with 500 sentences to {:.0f} % with 10,000, where always saying *praise* gets {:.0f} %:
+        words are learned from nothing, and {} updates""",
+        lambda found: (
+            _review_accuracy(found, "GRU", 0),
+            _review_accuracy(found, "LSTM", 0),
+            fmean(_review_accuracy(found, kind, -1) for kind in ("GRU", "LSTM")),
+            *_sentiment(found, "always praise"),
+            found["reviews"]["history"]["updates"],
+        ),
+    ),
+    Claim(
+        NOTEBOOK,
+        "Last week's network reached about {:.2f} bits per character in {} updates.",
+        lambda found: (_last_week_bits(found), results("week01_rnn")["chars"]["chars_history"]["updates"]),
+    ),
+    Claim(
+        NOTEBOOK,
+        "{:.2f}, {:.2f} and {:.2f} bits per character with {} seeds.",
+        lambda found: (*_bits(found), spelled(len(_bits(found)))),
+    ),
+    Claim(
+        NOTEBOOK,
+        """After {} updates it was about where last week's network was ({:.1f}), and at the end it is no better than that
+        one's {:.2f}:""",
+        lambda found: (*_halfway(found), _last_week_bits(found)),
+    ),
+    Claim(
+        PAGE,
+        "those of weeks 2 and 3 take {:.0f} minutes each on one core",
+        lambda found: (sum(cell["wall_seconds"] for cell in found["whole"]["experiments"].values()) / 60,),
     ),
 ]
