@@ -1231,7 +1231,7 @@ print(f"T5 with half of its parameters for each token: {half:,.1f}")
 # %% [markdown]
 # <details><summary>What came out</summary>
 #
-# GPT-3: 3,638 computed (and a little more than half), 3,640 published. T5: the rule gives 785, twice as much as published,
+# GPT-3: 3,637.6 computed, 3,640 published. T5: the rule gives 785, twice as much as published,
 # since half of the parameters work on each token; half is 393, and 382 with the 11 billion that its table has instead of
 # 11.3. GPT: 0.81 under the assumption, 0.96 published, two estimates of the same from different sides. GPT-2: its paper
 # says 1,542 million, the released model has 1,557.6 million, as yours has. The GPT of 2018 has no last norm, so yours has

@@ -1968,7 +1968,7 @@ for run in logic:
 # Three seeds, 40 seconds of one thread each, in which the LSTM makes 1,275 to 1,446 updates and the encoder 959 to 1,089. Up to
 # six operators the encoder is ahead, 73.5 % for 69.7 (of one operator it knows everything, the LSTM 88 %). From seven on it is
 # behind, 40.0 % for 47.8; at twelve 29 for 44. No seed says otherwise. Twice the time, more updates than the LSTM had, takes it
-# to 77.7 % up to six, and to 42.2 from seven on: it gets better at what it is trained on, and not at what is longer. That is
+# to 77.7 % up to six, and to 42.1 from seven on: it gets better at what it is trained on, and not at what is longer. That is
 # the order of Tran et al., with far smaller networks. It is not only the architecture: positions beyond the longest
 # formula of training are new to the encoder, and it falls between eight operators and nine.
 #

@@ -216,7 +216,7 @@ CLAIMS = [
     ),
     Claim(
         MASTER,
-        "GPT-3: {:,.0f} computed (and a little more than half), {:,} published.",
+        "GPT-3: {:,.1f} computed, {:,} published.",
         lambda found: (
             _model(found, "GPT-3 (2020)")["petaflop/s-days"],
             _model(found, "GPT-3 (2020)")["published petaflop/s-days"],

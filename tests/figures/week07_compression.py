@@ -199,6 +199,11 @@ CLAIMS = [
         "It is {:.2f} times smaller, since it leaves the word vectors.",
         lambda found: (_eight_bits(found, "torch.ao")["times smaller"],),
     ),
+    Claim(
+        MASTER,
+        "torchao (0.18) is {:.2f} times smaller and took {:.1f} ms:",
+        lambda found: (_eight_bits(found, "torchao")["times smaller"], _eight_bits(found, "torchao")["ms"]),
+    ),
     # Heads of the translator
     Claim(
         MASTER,

@@ -1,3 +1,5 @@
+from statistics import fmean
+
 from tests.figures.claims import Claim
 
 LECTURE = "course/week08_efficient/lecture.ipynb"
@@ -64,6 +66,41 @@ def _party(found: dict, *names: str) -> tuple[float, ...]:
     return _percent(*(found["party"]["party"][name] for name in names))
 
 
+def _runs(cell: list[dict], kind: str) -> list[dict]:
+    return [run for run in cell if run["kind"] == kind]
+
+
+def _updates(found: dict, kind: str) -> tuple[int, int]:
+    """The fewest and the most of any seed."""
+    made = [run["updates"] for run in _runs(found["logic"]["logic"], kind)]
+    return min(made), max(made)
+
+
+def _logic(found: dict, lengths: range, *kinds: str) -> tuple[float, ...]:
+    """Relations that are right over these lengths, and over seeds; the first length is of one operator."""
+    runs = {kind: _runs(found["logic"]["logic"], kind) for kind in kinds}
+    return _percent(*(fmean(run["right"][i] for run in runs[kind] for i in lengths) for kind in kinds))
+
+
+def _each_seed_agrees(found: dict) -> bool:
+    """Whether every encoder is ahead of every LSTM up to six operators, and behind from seven on."""
+    shares = {
+        kind: [(fmean(run["right"][:6]), fmean(run["right"][6:])) for run in _runs(found["logic"]["logic"], kind)]
+        for kind in ("attention", "LSTM")
+    }
+    return all(
+        known > other_known and new < other_new
+        for known, new in shares["attention"]
+        for other_known, other_new in shares["LSTM"]
+    )
+
+
+def _lists(found: dict, lengths: str) -> tuple[float, ...]:
+    """Lists of such lengths that are right, by the LSTM and by the encoder."""
+    cell = found["listops"]["listops"]
+    return _percent(*(fmean(run["right"][lengths] for run in _runs(cell, kind)) for kind in ("LSTM", "attention")))
+
+
 def _model(found: dict, name: str, what: str) -> float:
     return found["curve"]["curve"][name][what]
 
@@ -73,6 +110,7 @@ def _megabytes(found: dict, *names: str) -> tuple[float, ...]:
 
 
 RNN, LSTM, GPT = "RNN, week 1, the course's run", "LSTM, longer", "GPT, longer"
+TWICE = "attention, twice as long"
 GPT_OF_WEEK_6 = "GPT, week 6, the course's run"
 
 CLAIMS = [
@@ -215,6 +253,59 @@ CLAIMS = [
         MASTER,
         "A standard error is {:.0f} points:",  # of one in two
         lambda found: _percent((0.25 / len(found["party"]["nearest"])) ** 0.5),
+    ),
+    # Logic, and what is nested in what
+    Claim(
+        MASTER,
+        "in which the LSTM makes {:,} to {:,} updates and the encoder {:,} to {:,}.",
+        lambda found: (*_updates(found, "LSTM"), *_updates(found, "attention")),
+    ),
+    Claim(
+        MASTER,
+        """Up to six operators the encoder is ahead, {:.1f} % for {:.1f} (of one operator it knows {}, the LSTM {:.0f} %). From
+        seven on it is behind, {:.1f} % for {:.1f}; at twelve {:.0f} for {:.0f}. {} says otherwise.""",
+        lambda found: (
+            *_logic(found, range(6), "attention", "LSTM"),
+            "everything" if _logic(found, range(1), "attention")[0] > 99 else "not everything",
+            *_logic(found, range(1), "LSTM"),
+            *_logic(found, range(6, 12), "attention", "LSTM"),
+            *_logic(found, range(11, 12), "attention", "LSTM"),
+            "No seed" if _each_seed_agrees(found) else "Some seed",
+        ),
+    ),
+    Claim(
+        MASTER,
+        "Twice the time, {} updates than the LSTM had, takes it to {:.1f} % up to six, and to {:.1f} from seven on:",
+        lambda found: (
+            "more" if _updates(found, TWICE)[0] > _updates(found, "LSTM")[1] else "hardly more",
+            *_logic(found, range(6), TWICE),
+            *_logic(found, range(6, 12), TWICE),
+        ),
+    ),
+    Claim(
+        "course/week06_gpt/lecture.ipynb",
+        """an encoder gives {:.1f} % of the relations right and an LSTM {:.1f} %, on more operators {:.1f} and {:.1f} %;
+        with twice the time the encoder comes to {:.1f} and {:.1f} %.""",
+        lambda found: (
+            *_logic(found, range(6), "attention", "LSTM"),
+            *_logic(found, range(6, 12), "attention", "LSTM"),
+            *_logic(found, range(6), TWICE),
+            *_logic(found, range(6, 12), TWICE),
+        ),
+    ),
+    Claim(
+        MASTER,
+        """Of lists of up to 10 tokens the LSTM has {:.0f} % right and the encoder {:.0f}, of those of 31 to 40 tokens {:.0f} and
+        {:.0f} %.""",
+        lambda found: (*_lists(found, "4 to 10"), *_lists(found, "31 to 40")),
+    ),
+    Claim(
+        MASTER,
+        "here it also made {:.1f} times as many updates",
+        lambda found: (
+            sum(run["updates"] for run in _runs(found["listops"]["listops"], "LSTM"))
+            / sum(run["updates"] for run in _runs(found["listops"]["listops"], "attention")),
+        ),
     ),
     # The common curve, complete
     Claim(
