@@ -17,6 +17,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import PercentFormatter
 
 from course import plots
+from course.drives import slug
 
 Results = Mapping[str, dict[str, Any]]  # week's folder -> its results.json
 
@@ -72,7 +73,7 @@ def _artifacts(results: Results, cases: Path) -> Iterable[str]:
     lines = ["| week | model | figure | mean | by seed |", "|--:|:--|:--|--:|:--|"]
     for week, result in results.items():
         for name, artifact in result.get("artifacts", {}).items():
-            heldout, released = artifact["heldout"], cases / week / f"{name}.goal.json"
+            heldout, released = artifact["heldout"], cases / week / f"{slug(name)}.goal.json"
             if not released.is_file():
                 continue
             goal = json.loads(released.read_text())
@@ -323,6 +324,37 @@ def lengths(results: Results) -> Section:
     )
 
 
+def hierarchies(results: Results) -> Section:
+    runs = _experiment(results, "week08_efficient", "logic")["logic"]
+    shares = {
+        name: [run["right"] for run in runs if run["kind"] == name] for name in dict.fromkeys(r["kind"] for r in runs)
+    }
+    figure = Figure((7.2, 3.8), layout="constrained")
+    operators = range(1, len(runs[0]["right"]) + 1)
+    ax = plots.curves(operators, shares, figure.subplots(), xlabel="operators", ylabel="relations right")
+    ax.axvline(6.5, ymax=0.75, color="0.5", linestyle=":")
+    ax.axhline(1 / 7, color="0.5", linestyle=":")
+    ax.set_ylim(0, 1.02)
+    ax.yaxis.set_major_formatter(PercentFormatter(1.0))
+    ax.get_legend().set_loc("upper right")
+
+    def mean(several: Sequence[Sequence[float]], part: slice) -> float:
+        return statistics.fmean(share for run in several for share in run[part])
+
+    told = "; ".join(
+        f"{name} {mean(several, slice(6)):.1%} and {mean(several, slice(6, None)):.1%}"
+        for name, several in shares.items()
+    )
+    return (
+        "Week 8: logic",
+        f"Relations that are right by the operators of a formula, for an LSTM and attention. Up to six, and beyond: {told}.",
+        "Which of seven relations holds between two formulas, after training on up to six operators (the dotted line; the "
+        f"other one is guessing)? Right up to six operators, and from seven to twelve: {told}. Beyond "
+        "its training the LSTM falls less, as in Tran et al. (2018).",
+        figure,
+    )
+
+
 # Each section and the weeks whose results it tells of.
 SECTIONS: tuple[tuple[Callable[[Results], Section], tuple[str, ...]], ...] = (
     (common_curve, ("week01_rnn", "week02_lstm_gru", "week06_gpt")),
@@ -334,6 +366,7 @@ SECTIONS: tuple[tuple[Callable[[Results], Section], tuple[str, ...]], ...] = (
     (scaling, ("week06_gpt",)),
     (eight_bits, ("week07_compression",)),
     (lengths, ("week08_efficient",)),
+    (hierarchies, ("week08_efficient",)),
 )
 
 

@@ -12,7 +12,7 @@ from autograder import site
 
 project = "From the recurrent network to efficient transformers"
 author = "the course's authors"
-project_copyright = "the course's authors. Prose: CC BY 4.0. Code: MIT."
+project_copyright = "the course's authors. Prose: CC BY 4.0. Code: MIT"  # the theme ends the sentence
 
 templates_path = ["_templates"]
 extensions = ["myst_nb", "sphinx.ext.autodoc", "sphinx.ext.mathjax", "sphinx_design"]

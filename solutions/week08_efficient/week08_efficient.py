@@ -1951,7 +1951,7 @@ ax = plots.curves(
     title="Logical inference, trained on up to six operators",
 )
 ax.get_legend().set_loc("upper right")
-ax.axvline(6.5, color="0.5", linestyle=":")
+ax.axvline(6.5, ymax=0.75, color="0.5", linestyle=":")
 ax.axhline(1 / 7, color="0.5", linestyle=":")
 ax.set(ylim=(0, 1.02))
 plt.show()

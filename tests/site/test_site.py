@@ -91,6 +91,12 @@ def test_results_are_drawn_and_told(soups):
     assert all(re.search(r"\d", picture["alt"]) for picture in pictures)  # what they show, figures among it
 
 
+def test_every_graded_model_is_among_the_results(soups):
+    graded = {(str(int(week.name[4:6])), artifact.name) for week in weeks_of(ROOT) for artifact in week.artifacts}
+    rows = [[cell.get_text() for cell in row.select("td")] for row in soups["docs/results.html"].select("article tr")]
+    assert graded and graded <= {tuple(row[:2]) for row in rows}
+
+
 def test_the_landing_page_has_a_card_for_each_week(soups):
     cards = soups["index.html"].select(".weeks .sd-card")
     assert len(cards) == 8
