@@ -4,7 +4,8 @@ VENV := .venv
 BIN := $(VENV)/bin
 SYSTEM := bubblewrap libseccomp chromium
 # Tests that only compute, two at a time. The others have kernels, sockets and clocks to themselves.
-SIDE_BY_SIDE := tests/test_weeks.py tests/course
+COMPUTING := bank experiments release report week
+SIDE_BY_SIDE := tests/test_weeks.py tests/course tests/figures $(COMPUTING:%=tests/autograder/test_%.py)
 
 .PHONY: demo test lab site bench release validate constraints environment clean
 .DEFAULT_GOAL := demo
@@ -17,7 +18,7 @@ demo: .make/venv .make/bubblewrap .make/libseccomp
 test: .make/venv .make/bubblewrap .make/libseccomp .make/chromium
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/python -m pytest --durations=15 -n 2 --dist worksteal $(SIDE_BY_SIDE)
+	$(BIN)/python -m pytest --durations=15 -n 2 --dist load --maxschedchunk 1 $(SIDE_BY_SIDE)
 	$(BIN)/python -m pytest --durations=25 $(addprefix --ignore=,$(SIDE_BY_SIDE))
 
 # JupyterLab on a released week, with nbgrader's extensions (assignment list, validate, formgrader).
