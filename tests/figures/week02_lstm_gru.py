@@ -306,7 +306,7 @@ CLAIMS = [
     ),
     Claim(
         PAGE,
-        "those of weeks 2 and 3 take {:.0f} minutes each on one core",
+        "the experiments of weeks 2 and 3 take {:.0f} minutes each on one core",
         lambda found: (sum(cell["wall_seconds"] for cell in found["whole"]["experiments"].values()) / 60,),
     ),
 ]
