@@ -8,10 +8,9 @@ fails with the piece that is to be written.
 import importlib
 import json
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from functools import cache
-from pathlib import Path
 from typing import Any
 
 import nbformat
@@ -32,6 +31,10 @@ class Claim:
     document: str
     text: str
     figures: Callable[[dict[str, Any]], tuple]
+
+    def filled_in(self, week: str) -> str:
+        """The text on one line, with what that week measured."""
+        return plain(self.text.format(*self.figures(results(week))))
 
 
 @cache
@@ -55,9 +58,22 @@ def prose(document: str) -> str:
     path = ROOT / document
     if path.suffix == ".ipynb":
         return "\n\n".join(cell.source for cell in nbformat.read(path, as_version=4).cells)
-    return Path(path).read_text(encoding="utf-8")
+    return path.read_text(encoding="utf-8")
 
 
 @cache
 def on_one_line(document: str) -> str:
     return plain(prose(document))
+
+
+def percent(*shares: float) -> tuple[float, ...]:
+    return tuple(100 * share for share in shares)
+
+
+def least_and_most(figures: Collection[float]) -> tuple[float, float]:
+    return min(figures), max(figures)
+
+
+def minutes_of_all_cells(found: dict[str, Any]) -> tuple[float]:
+    """That the week's experiments took, as they were measured."""
+    return (sum(cell["wall_seconds"] for cell in found["whole"]["experiments"].values()) / 60,)

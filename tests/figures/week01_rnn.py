@@ -4,7 +4,7 @@ from tests.figures.spelled import spelled
 from tests.figures.windows import learned_by_all, learned_by_none, most_updates, of_delay, seeds
 
 LECTURE = "course/week01_rnn/lecture.ipynb"
-NOTEBOOK = "solutions/week01_rnn/week01_rnn.py"
+MASTER = "solutions/week01_rnn/week01_rnn.py"
 
 
 def _window(found: dict) -> tuple:
@@ -53,9 +53,9 @@ CLAIMS = [
         lambda found: (learned_by_all(found["window_control"]["control_runs"], least=1.0),),
     ),
     Claim(
-        NOTEBOOK,
+        MASTER,
         "{} minutes where it was measured, on two cores that were busy with other work.",
         lambda found: (spelled(found["window"]["wall_seconds"] / 60),),
     ),
-    Claim(NOTEBOOK, "one run of ours with a delay of {} ended at {:.0f} %.", _caught_in_the_middle),
+    Claim(MASTER, "one run of ours with a delay of {} ended at {:.0f} %.", _caught_in_the_middle),
 ]

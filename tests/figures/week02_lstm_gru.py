@@ -1,12 +1,12 @@
 from statistics import fmean
 
-from tests.figures.claims import Claim, results
+from tests.figures.claims import Claim, least_and_most, minutes_of_all_cells, percent, results
 from tests.figures.spelled import in_halves, spelled
 from tests.figures.windows import learned_by_all, most_updates, of_delay, seeds
 
 LECTURE = "course/week02_lstm_gru/lecture.ipynb"
-NOTEBOOK = "solutions/week02_lstm_gru/week02_lstm_gru.py"
-PAGE = "README.md"
+MASTER = "solutions/week02_lstm_gru/week02_lstm_gru.py"
+README = "README.md"
 
 
 def _differences(found: dict) -> list[tuple[float, float]]:
@@ -28,7 +28,7 @@ def _review_accuracy(found: dict, kind: str, size: int) -> float:
 
 def _sentiment(found: dict, *kinds: str) -> tuple[float, ...]:
     """In percent, the seeds of each kind after each other."""
-    return tuple(100 * share for kind in kinds for share in found["sentiment"]["sentiment_figures"][kind]["all"])
+    return percent(*(share for kind in kinds for share in found["sentiment"]["sentiment_figures"][kind]["all"]))
 
 
 def _tags(found: dict, kind: str) -> float:
@@ -56,7 +56,7 @@ def _learned(found: dict, kind: str, delay: int) -> str:
 def _updates_at(found: dict, delay: int, *kinds: str) -> tuple[int, int]:
     """The fewest and the most."""
     runs = [run for kind in kinds for run in found["window"]["window_runs"][kind] if run["delay"] == delay]
-    return min(run["updates"] for run in runs), max(run["updates"] for run in runs)
+    return least_and_most([run["updates"] for run in runs])
 
 
 def _plain_network(found: dict) -> tuple:
@@ -181,17 +181,17 @@ CLAIMS = [
         ),
     ),
     Claim(
-        NOTEBOOK,
+        MASTER,
         "This time there are {}, all with about {:,.0f} recurrent parameters:",
         lambda found: (spelled(len(found["window"]["windows"])), _recurrent_parameters(found)),
     ),
     Claim(
-        NOTEBOOK,
+        MASTER,
         "{} minutes where it was measured, on one core.",
         lambda found: (in_halves(found["window"]["wall_seconds"] / 60).capitalize(),),
     ),
     Claim(
-        NOTEBOOK,
+        MASTER,
         "As PyTorch makes them: RNN {} steps ({} seed of {} learned the delay of 10), LSTM {}, GRU {}.",
         lambda found: (
             found["window"]["windows"]["RNN, default"],
@@ -201,7 +201,7 @@ CLAIMS = [
         ),
     ),
     Claim(
-        NOTEBOOK,
+        MASTER,
         "The orthogonal RNN: {}, on {} seeds of {}, and 10 after only {} to {} updates.",
         lambda found: (
             found["window"]["windows"]["RNN, orthogonal"],
@@ -211,7 +211,7 @@ CLAIMS = [
         ),
     ),
     Claim(
-        NOTEBOOK,
+        MASTER,
         "With chrono initialisation LSTM and GRU both learned {} steps, the longest tried, in {} to {} updates.",
         lambda found: (
             min(found["window"]["windows"][kind] for kind in ("LSTM, chrono", "GRU, chrono")),
@@ -219,7 +219,7 @@ CLAIMS = [
         ),
     ),
     Claim(
-        NOTEBOOK,
+        MASTER,
         "The plain network learned the delay of 10 on {} of {} seeds, and that of 20 on {}",
         lambda found: (
             _learned(found, "RNN, default", 10),
@@ -227,14 +227,14 @@ CLAIMS = [
             _learned(found, "RNN, default", 20),
         ),
     ),
-    Claim(NOTEBOOK, "Last week's {1} seeds all learned {0}:", _plain_network),
+    Claim(MASTER, "Last week's {1} seeds all learned {0}:", _plain_network),
     Claim(
-        NOTEBOOK,
+        MASTER,
         "The orthogonal one learned 10 on all {} seeds, and 20 on {}.",
         lambda found: (_learned(found, "RNN, orthogonal", 10), _learned(found, "RNN, orthogonal", 20)),
     ),
     Claim(
-        NOTEBOOK,
+        MASTER,
         "All {} networks, on all {} seeds, named every symbol at every delay up to {}, the plain one too.",
         lambda found: (
             spelled(len(_mixed(found))),
@@ -243,31 +243,30 @@ CLAIMS = [
         ),
     ),
     Claim(
-        NOTEBOOK,
+        MASTER,
         """The most frequent tag is right for {:.1f} % of the validation words, the tagger for {:.1f} %; on held-out
         documents {} seeds reached {:.1f} to {:.1f} %.""",
         lambda found: (
             _tags(found, "most frequent tag"),
             _tags(found, "yours"),
             spelled(len(found["artifacts"]["tags"]["seeds"])),
-            100 * min(found["artifacts"]["tags"]["heldout"]["per_seed"]),
-            100 * max(found["artifacts"]["tags"]["heldout"]["per_seed"]),
+            *percent(*least_and_most(found["artifacts"]["tags"]["heldout"]["per_seed"])),
         ),
     ),
     Claim(
-        NOTEBOOK,
+        MASTER,
         "the accuracies were the same to the last digit, in {} thirds of the time.",
         lambda found: (spelled(3 * _share_of_the_time(found)),),
     ),
-    Claim(NOTEBOOK, "Always saying *praise* is right for {:.0f} %.", lambda found: _sentiment(found, "always praise")),
+    Claim(MASTER, "Always saying *praise* is right for {:.0f} %.", lambda found: _sentiment(found, "always praise")),
     Claim(
-        NOTEBOOK,
+        MASTER,
         """the bag of words got {:.0f} and {:.0f} %, the LSTM {:.0f} and {:.0f} % with its last output, {:.0f} and {:.0f} %
         with the mean, {:.0f} and {:.0f} % with the maximum.""",
         lambda found: _sentiment(found, "the mean of the words, no layer", "LSTM, last", "LSTM, mean", "LSTM, max"),
     ),
     Claim(
-        NOTEBOOK,
+        MASTER,
         """with 95 % intervals over {} seeds: {:+.1f} ± {:.1f} with 500 sentences, {:+.1f} ± {:.1f} with 1,000,
         {:+.1f} ± {:.1f} with 2,000, {:+.1f} ± {:.1f} with 5,000, {:+.1f} ± {:.1f} with 10,000.""",
         lambda found: (
@@ -275,9 +274,9 @@ CLAIMS = [
             *(figure for both in _differences(found) for figure in both),
         ),
     ),
-    Claim(NOTEBOOK, "{} interval contains 0: no difference was shown", lambda found: (_intervals_with_0(found),)),
+    Claim(MASTER, "{} interval contains 0: no difference was shown", lambda found: (_intervals_with_0(found),)),
     Claim(
-        NOTEBOOK,
+        MASTER,
         """from {:.0f} and {:.0f} % with 500 sentences to {:.0f} % with 10,000, where always saying *praise* gets {:.0f} %:
         words are learned from nothing, and {} updates""",
         lambda found: (
@@ -289,24 +288,24 @@ CLAIMS = [
         ),
     ),
     Claim(
-        NOTEBOOK,
+        MASTER,
         "Last week's network reached about {:.2f} bits per character in {} updates.",
         lambda found: (_last_week_bits(found), results("week01_rnn")["chars"]["chars_history"]["updates"]),
     ),
     Claim(
-        NOTEBOOK,
+        MASTER,
         "{:.2f}, {:.2f} and {:.2f} bits per character with {} seeds.",
         lambda found: (*_bits(found), spelled(len(_bits(found)))),
     ),
     Claim(
-        NOTEBOOK,
+        MASTER,
         """After {} updates it was about where last week's network was ({:.1f}), and at the end it is no better than that
         one's {:.2f}:""",
         lambda found: (*_halfway(found), _last_week_bits(found)),
     ),
     Claim(
-        PAGE,
+        README,
         "the experiments of weeks 2 and 3 take {:.0f} minutes each on one core",
-        lambda found: (sum(cell["wall_seconds"] for cell in found["whole"]["experiments"].values()) / 60,),
+        minutes_of_all_cells,
     ),
 ]

@@ -1,13 +1,13 @@
 from statistics import fmean
 
 from course.window import window_of
-from tests.figures.claims import Claim, results
+from tests.figures.claims import Claim, minutes_of_all_cells, percent, results
 from tests.figures.spelled import in_halves, spelled
 from tests.figures.windows import delays, learned_by_all, most_updates, of_delay, seeds
 
 LECTURE = "course/week03_attention/lecture.ipynb"
-NOTEBOOK = "solutions/week03_attention/week03_attention.py"
-PAGE = "README.md"
+MASTER = "solutions/week03_attention/week03_attention.py"
+README = "README.md"
 
 
 def _by_length(found: dict, kind: str) -> tuple[float, ...]:
@@ -31,7 +31,7 @@ def _pointing(found: dict, source: str, word: str) -> float:
 
 
 def _pictures(found: dict) -> tuple[float, ...]:
-    return tuple(100 * share for share in found["artifacts"]["pictures"]["heldout"]["per_seed"])
+    return percent(*found["artifacts"]["pictures"]["heldout"]["per_seed"])
 
 
 def _another_picture(found: dict) -> float:
@@ -153,12 +153,12 @@ CLAIMS = [
         ),
     ),
     Claim(
-        NOTEBOOK,
+        MASTER,
         "attention up to 1,000. About {} minutes.",
         lambda found: (spelled(_minutes(found, "window")),),
     ),
     Claim(
-        NOTEBOOK,
+        MASTER,
         "The recurrent network learned a delay of {} and neither {} nor {};",
         lambda found: (
             window_of(found["window"]["window_runs"]["RNN"]),
@@ -170,7 +170,7 @@ CLAIMS = [
         ),
     ),
     Claim(
-        NOTEBOOK,
+        MASTER,
         "learned all that they were given, up to {}, in {} updates or fewer but for one run of {:,}.",
         lambda found: (
             min(learned_by_all(found["window"]["window_runs"][kind]) for kind in ("LSTM, chrono", "GRU, chrono")),
@@ -178,7 +178,7 @@ CLAIMS = [
         ),
     ),
     Claim(
-        NOTEBOOK,
+        MASTER,
         """Attention learned delays up to {:,}, mostly in {} updates or fewer, but {} of its {} seeds got stuck at {}
         ({:.0f} %) and at {:,} ({:.0f} %).""",
         lambda found: (
@@ -189,9 +189,9 @@ CLAIMS = [
             *(figure for run in _stuck(found) for figure in (run["delay"], 100 * run["accuracy"])),
         ),
     ),
-    Claim(NOTEBOOK, "gives {} of the {} symbols their names and {} of them no weight at all", _named_and_weightless),
+    Claim(MASTER, "gives {} of the {} symbols their names and {} of them no weight at all", _named_and_weightless),
     Claim(
-        NOTEBOOK,
+        MASTER,
         "Trained on the mixture, all {} seeds were at {:.0f} % at every delay, up to {:,}",
         lambda found: (
             seeds(found["window_mixed"]["mixed_runs"]),
@@ -200,7 +200,7 @@ CLAIMS = [
         ),
     ),
     Claim(
-        NOTEBOOK,
+        MASTER,
         "{} seeds of each; {} minutes where it was measured, on one core.",
         lambda found: (
             spelled(len(found["translation"]["histories"]["looks back"])).capitalize(),
@@ -208,7 +208,7 @@ CLAIMS = [
         ),
     ),
     Claim(
-        NOTEBOOK,
+        MASTER,
         "After {} updates ({:.0f} seconds for the one that looks back, {:.0f} for the other)",
         lambda found: (
             found["translation"]["history"]["updates"],
@@ -217,7 +217,7 @@ CLAIMS = [
         ),
     ),
     Claim(
-        NOTEBOOK,
+        MASTER,
         """the one that looks back had {:.1f} bits per word and a BLEU of {:.0f} and {:.0f}, the other {:.1f} bits and {:.0f}
         and {:.0f}.""",
         lambda found: tuple(
@@ -230,14 +230,14 @@ CLAIMS = [
         ),
     ),
     Claim(
-        NOTEBOOK,
+        MASTER,
         "BLEU falls from {:.0f} to {:.0f} with attention and from {:.0f} to {:.0f} without.",
         lambda found: tuple(
             _mean_bleu(found, kind, length) for kind in ("looks back", "one vector") for length in (0, -1)
         ),
     ),
     Claim(
-        NOTEBOOK,
+        MASTER,
         """{} seeds: {:.0f}, {:.0f} and {:.0f} % right on the grader's scenes; with another scene's picture {:.0f} %""",
         lambda found: (
             spelled(len(_pictures(found))).capitalize(),
@@ -246,7 +246,7 @@ CLAIMS = [
         ),
     ),
     Claim(
-        NOTEBOOK,
+        MASTER,
         """the right one in {:.0f} % of the scenes, by the last layer's weights in {:.0f} %. The word that names the thing
         looks there in {:.0f} % and {:.0f} %.""",
         lambda found: tuple(
@@ -256,12 +256,12 @@ CLAIMS = [
         ),
     ),
     Claim(
-        NOTEBOOK,
+        MASTER,
         "{} minutes where it was measured, on one core.",
         lambda found: (spelled(_minutes(found, "chars")).capitalize(),),
     ),
     Claim(
-        NOTEBOOK,
+        MASTER,
         """The GRU {:.2f} and {:.2f} bits, the GRU that looks back {:.2f} and {:.2f}, attention alone {:.2f} and {:.2f}: after
         {} updates hardly more than letter pairs give ({:.2f}).""",
         lambda found: (
@@ -271,8 +271,8 @@ CLAIMS = [
         ),
     ),
     Claim(
-        PAGE,
+        README,
         "the experiments of weeks 2 and 3 take {:.0f} minutes each on one core",
-        lambda found: (sum(cell["wall_seconds"] for cell in found["whole"]["experiments"].values()) / 60,),
+        minutes_of_all_cells,
     ),
 ]

@@ -1,11 +1,11 @@
 from statistics import fmean
 
-from tests.figures.claims import Claim, results
+from tests.figures.claims import Claim, least_and_most, results
 from tests.figures.spelled import in_halves, spelled
 
 LECTURE = "course/week04_transformer/lecture.ipynb"
-NOTEBOOK = "solutions/week04_transformer/week04_transformer.py"
-PAGE = "README.md"
+MASTER = "solutions/week04_transformer/week04_transformer.py"
+README = "README.md"
 
 
 def _course_translator(found: dict) -> dict[str, int]:
@@ -119,36 +119,33 @@ CLAIMS = [
         {:.1f}.""",
         lambda found: (
             spelled(len(_compared(found, "gru", "BLEU"))),
-            min(_compared(found, "gru", "BLEU")),
-            max(_compared(found, "gru", "BLEU")),
-            min(_compared(found, "yours", "BLEU")),
-            max(_compared(found, "yours", "BLEU")),
+            *least_and_most(_compared(found, "gru", "BLEU")),
+            *least_and_most(_compared(found, "yours", "BLEU")),
         ),
     ),
     Claim(
-        NOTEBOOK,
+        MASTER,
         "In the time of {} updates of ours there was room for {} of torch.nn's and {} of the GRU's.",
         _fits,
     ),
     Claim(
-        NOTEBOOK,
+        MASTER,
         "(Ours made {:.2f} times as many pieces a second as torch.nn's, from {:.2f} to {:.2f} in single rounds;",
         lambda found: (
             fmean(_ratio(found, "torch.nn")),
-            min(_ratio(found, "torch.nn")),
-            max(_ratio(found, "torch.nn")),
+            *least_and_most(_ratio(found, "torch.nn")),
         ),
     ),
     Claim(
-        NOTEBOOK,
+        MASTER,
         "and {:.2f} times as many as torch.nn's layers as they come,",
         lambda found: (fmean(_ratio(found, "torch.nn as it comes")),),
     ),
-    Claim(NOTEBOOK, "| ours | " + ROW, lambda found: _row(found, "yours")),
-    Claim(NOTEBOOK, "| torch.nn | " + ROW, lambda found: _row(found, "twin")),
-    Claim(NOTEBOOK, "| GRU | " + ROW, lambda found: _row(found, "gru")),
+    Claim(MASTER, "| ours | " + ROW, lambda found: _row(found, "yours")),
+    Claim(MASTER, "| torch.nn | " + ROW, lambda found: _row(found, "twin")),
+    Claim(MASTER, "| GRU | " + ROW, lambda found: _row(found, "gru")),
     Claim(
-        NOTEBOOK,
+        MASTER,
         "level: {:+.3f} bits, {:+.3f} to {:+.3f} in 95 % of the draws, and {:+.1f} BLEU, {:+.1f} to {:+.1f};",
         lambda found: (
             *_difference(found, "torch.nn", "bits per character"),
@@ -156,7 +153,7 @@ CLAIMS = [
         ),
     ),
     Claim(
-        NOTEBOOK,
+        MASTER,
         "The GRU is far ahead: {:.1f} BLEU for ours, and {} draw of the bootstrap says otherwise.",
         lambda found: (
             _difference(found, "GRU", "BLEU")[0],
@@ -164,12 +161,12 @@ CLAIMS = [
         ),
     ),
     Claim(
-        NOTEBOOK,
+        MASTER,
         "In {} minutes a network that reads word after word",
         lambda found: (in_halves(found["translation"]["translation_history"]["seconds"] / 60),),
     ),
     Claim(
-        NOTEBOOK,
+        MASTER,
         """all of it {:.2f} and {:.1f}; no positions {:.2f} and {:.1f}; one head {:.2f} and {:.1f}; no warm-up {:.2f} and
         {:.1f}; no smoothing {:.2f} and {:.1f}.""",
         lambda found: tuple(
@@ -179,7 +176,7 @@ CLAIMS = [
         ),
     ),
     Claim(
-        NOTEBOOK,
+        MASTER,
         "{} seeds of the whole differed by {:.2f} bits and {:.1f} BLEU,",
         lambda found: (
             spelled(len(_compared(found, "yours", "BLEU"))).capitalize(),
@@ -188,12 +185,12 @@ CLAIMS = [
         ),
     ),
     Claim(
-        NOTEBOOK,
+        MASTER,
         "with more layers and {:.0f} minutes of one processor,",
         lambda found: (_minutes_trained(found),),
     ),
     Claim(
-        NOTEBOOK,
+        MASTER,
         "{} layers to read, {} to write, {} wide, {} heads.",
         lambda found: (
             spelled(_course_translator(found)["num_encoder_layers"]),
@@ -203,12 +200,12 @@ CLAIMS = [
         ),
     ),
     Claim(
-        NOTEBOOK,
+        MASTER,
         "bits a character and this to {:.2f};",
         lambda found: (found["trained_scores"]["trained_scores"]["bits per character"],),
     ),
     Claim(
-        NOTEBOOK,
+        MASTER,
         "On {} sentences it has a BLEU of {:.1f} (chrF {:.1f}), with a beam of four {:.1f} ({:.1f}) for {} times the seconds.",
         lambda found: (
             found["trained_scores"]["trained_scores"]["sentences"],
@@ -217,22 +214,22 @@ CLAIMS = [
         ),
     ),
     Claim(
-        NOTEBOOK,
+        MASTER,
         "on words split at spaces says {:.1f} and {:.1f}:",
         lambda found: tuple(_score(found, search, "corpus_bleu of words") for search in ("greedy", "beam 4")),
     ),
     Claim(
-        NOTEBOOK,
+        MASTER,
         "BLEU falls with length from {:.0f} to {:.0f}, and to {:.0f} on sentences that are longer",
         lambda found: (_by_length(found)[0], *_by_length(found)[-2:]),
     ),
     Claim(
-        NOTEBOOK,
+        MASTER,
         "it also writes only {} words for three of the reference.",
         lambda found: (spelled(3 * found["by_length"]["by_length"][-1]["words"]),),
     ),
     Claim(
-        NOTEBOOK,
+        MASTER,
         """GNOME's manual costs {:.2f} bits and has a BLEU of {:.0f}, the Bible {:.2f} bits, no fewer than letter pairs, and
         {:.1f}:""",
         lambda found: tuple(
@@ -240,13 +237,13 @@ CLAIMS = [
         ),
     ),
     Claim(
-        NOTEBOOK,
+        MASTER,
         """There three layers of `x + attention(x)` came to {:.1f} and {:.1f} bits, hardly better than letter pairs, while a
         GRU of about the same size had {:.1f}.""",
         lambda found: (*sorted(_last_week("attention alone")), fmean(_last_week("GRU"))),
     ),
     Claim(
-        NOTEBOOK,
+        MASTER,
         "The Transformer ({:,} weights) {:.2f} and {:.2f} bits, the GRU ({:,}) {:.2f} and {:.2f}, two seeds each",
         lambda found: tuple(
             figure
@@ -258,12 +255,12 @@ CLAIMS = [
         ),
     ),
     Claim(
-        NOTEBOOK,
+        MASTER,
         "last week's GRU had {:.2f} under another.",
         lambda found: (fmean(_last_week("GRU")),),
     ),
     Claim(
-        NOTEBOOK,
+        MASTER,
         "from the attention of last week ({:.1f} and {:.1f} bits) to the GRU, but not all of it: after {} updates",
         lambda found: (
             *sorted(_last_week("attention alone")),
@@ -271,7 +268,7 @@ CLAIMS = [
         ),
     ),
     Claim(
-        PAGE,
+        README,
         "in {:.0f} minutes of one processor: BLEU {:.1f} (greedy) and {:.1f} (a beam of four) on {} held-out sentences.",
         lambda found: (
             _minutes_trained(found),

@@ -1,16 +1,12 @@
 from statistics import median
 
-from tests.figures.claims import Claim
+from tests.figures.claims import Claim, least_and_most, percent
 
 LECTURE = "course/week05_bert/lecture.ipynb"
 MASTER = "solutions/week05_bert/week05_bert.py"
 README = "README.md"
 
 LABELS = ("100", "300", "1000")
-
-
-def _percent(*shares: float) -> tuple[float, ...]:
-    return tuple(100 * share for share in shares)
 
 
 def _with_labels(found: dict, kind: str) -> list[float]:
@@ -25,10 +21,6 @@ def _runs(found: dict) -> list[dict]:
 
 def _at(run: dict, update: int) -> float:
     return next(bits for at, _, _, bits in run["points"] if at == update)
-
-
-def _least_and_most(figures: list[float]) -> tuple[float, float]:
-    return min(figures), max(figures)
 
 
 def _committed(found: dict) -> dict:
@@ -46,7 +38,7 @@ CLAIMS = [
         LECTURE,
         """answers in the World Factbook found exactly, {:.0f} % against {:.0f} % from scratch;
         the next sentence of a novel among four, {:.0f} % against {:.0f}; praise or blame, {:.0f} % against {:.0f}.""",
-        lambda found: _percent(
+        lambda found: percent(
             *(
                 figures[kind]["1000"][0]
                 for figures in (
@@ -95,17 +87,17 @@ CLAIMS = [
     Claim(
         MASTER,
         "{:.0f} to {:.0f} hidden pieces of a hundred are named,",
-        lambda found: _percent(*_least_and_most([run["marks"][-1]["accuracy"] for run in _runs(found)])),
+        lambda found: percent(*least_and_most([run["marks"][-1]["accuracy"] for run in _runs(found)])),
     ),
     Claim(
         MASTER,
         "the right one is among {:.0f} to {:.0f} that are equally likely.",
-        lambda found: _least_and_most([run["marks"][-1]["perplexity"] for run in _runs(found)]),
+        lambda found: least_and_most([run["marks"][-1]["perplexity"] for run in _runs(found)]),
     ),
     Claim(
         MASTER,
         "Next sentences: {:.0f} to {:.0f} % right,",
-        lambda found: _percent(*_least_and_most([run["marks"][-1]["next"] for run in _runs(found)])),
+        lambda found: percent(*least_and_most([run["marks"][-1]["next"] for run in _runs(found)])),
     ),
     Claim(
         MASTER,
@@ -118,7 +110,7 @@ CLAIMS = [
         lambda found: (
             found["corpus"]["its_training"]["updates"],
             _committed(found)["bits"],
-            *_percent(_committed(found)["accuracy"], _committed(found)["next"]),
+            *percent(_committed(found)["accuracy"], _committed(found)["next"]),
         ),
     ),
     Claim(
@@ -129,7 +121,7 @@ CLAIMS = [
     Claim(
         MASTER,
         "*Millions* is the second guess for *ten ... of dollars*; the first, at {:.0f} %,",
-        lambda found: _percent(
+        lambda found: percent(
             found["guesses"]["guesses"]["The balance in the Treasury on the 30th of June was ten * of dollars."][0][1]
         ),
     ),
@@ -137,22 +129,22 @@ CLAIMS = [
     Claim(
         MASTER,
         "From the embeddings {:.1f} % of the tags are right, behind the first layer {:.1f}, then {:.1f} and {:.1f}.",
-        lambda found: _percent(*found["probe"]["probes"]["the committed one"]),
+        lambda found: percent(*found["probe"]["probes"]["the committed one"]),
     ),
     Claim(
         MASTER,
         "Yours: {:.1f}, {:.1f}, {:.1f}, {:.1f}.",
-        lambda found: _percent(*found["probe"]["probes"]["yours"]),
+        lambda found: percent(*found["probe"]["probes"]["yours"]),
     ),
     Claim(
         MASTER,
         "The untrained network gives {:.1f} % at the embeddings,",
-        lambda found: _percent(found["probe"]["probes"]["untrained"][0]),
+        lambda found: percent(found["probe"]["probes"]["untrained"][0]),
     ),
     Claim(
         MASTER,
         "a table of each word's most frequent tag has {:.1f} % on the same words,",
-        lambda found: _percent(found["probe"]["probe_controls"]["table of words"]),
+        lambda found: percent(found["probe"]["probe_controls"]["table of words"]),
     ),
     Claim(
         MASTER,
@@ -168,7 +160,7 @@ CLAIMS = [
         MASTER,
         """With 100, 300 and 1,000 labels fine-tuning has {:.1f}, {:.1f} and {:.1f} % right,
         from scratch {:.1f}, {:.1f} and {:.1f};""",
-        lambda found: _percent(
+        lambda found: percent(
             *_with_labels(found["sentiment"]["sentiment_found"]["accuracy"], "fine-tuned"),
             *_with_labels(found["sentiment"]["sentiment_found"]["accuracy"], "from scratch"),
         ),
@@ -177,7 +169,7 @@ CLAIMS = [
         MASTER,
         """the differences are {:+.1f} ({:+.1f} to {:+.1f}), {:+.1f} ({:+.1f} to {:+.1f}) and
         {:+.1f} ({:+.1f} to {:+.1f}) points.""",
-        lambda found: _percent(
+        lambda found: percent(
             *(
                 figure
                 for count in LABELS
@@ -188,7 +180,7 @@ CLAIMS = [
     Claim(
         MASTER,
         "Naive Bayes on the same pieces beats both at each size: {:.1f}, {:.1f}, {:.1f}.",
-        lambda found: _percent(*found["sentiment"]["sentiment_baselines"]["naive Bayes"]),
+        lambda found: percent(*found["sentiment"]["sentiment_baselines"]["naive Bayes"]),
     ),
     Claim(
         MASTER,
@@ -202,7 +194,7 @@ CLAIMS = [
     Claim(
         MASTER,
         "Exact matches say more: {:.0f}, {:.0f} and {:.0f} % against {:.0f}, {:.0f} and {:.0f},",
-        lambda found: _percent(
+        lambda found: percent(
             *_with_labels(found["spans"]["spans_found"]["exact match"], "fine-tuned"),
             *_with_labels(found["spans"]["spans_found"]["exact match"], "from scratch"),
         ),
@@ -210,7 +202,7 @@ CLAIMS = [
     Claim(
         MASTER,
         "the difference at 1,000 is {:.0f} points ({:.0f} to {:.0f}, countries drawn again).",
-        lambda found: _percent(*found["spans"]["spans_found"]["exact match"]["difference"]["1000"]),
+        lambda found: percent(*found["spans"]["spans_found"]["exact match"]["difference"]["1000"]),
     ),
     Claim(
         MASTER,
@@ -221,7 +213,7 @@ CLAIMS = [
         MASTER,
         """With 100, 300 and 1,000 labels {:.1f}, {:.1f} and {:.1f} % are right fine-tuned,
         and {:.1f}, {:.1f} and {:.1f} from scratch, which is chance.""",
-        lambda found: _percent(
+        lambda found: percent(
             *_with_labels(found["choices"]["choices_found"]["accuracy"], "fine-tuned"),
             *_with_labels(found["choices"]["choices_found"]["accuracy"], "from scratch"),
         ),
@@ -230,7 +222,7 @@ CLAIMS = [
         MASTER,
         """The differences are {:.1f} ({:.1f} to {:.1f}), {:.1f} ({:.1f} to {:.1f}) and
         {:.1f} points ({:.1f} to {:.1f}),""",
-        lambda found: _percent(
+        lambda found: percent(
             *(
                 figure
                 for count in LABELS
@@ -241,7 +233,7 @@ CLAIMS = [
     Claim(
         MASTER,
         "rare ones counting more, have {:.1f} % and need no training.",
-        lambda found: _percent(found["choices"]["choices_baselines"]["shared words"][0]),
+        lambda found: percent(found["choices"]["choices_baselines"]["shared words"][0]),
     ),
     # Does the next sentence help?
     Claim(
@@ -259,7 +251,7 @@ CLAIMS = [
         lambda found: (
             found["next_sentence"]["without_history"]["points"][-1][3],
             found["pretraining"]["pretraining_figures"]["bits a hidden piece"],
-            *_percent(
+            *percent(
                 found["next_sentence"]["next_sentence_marks"]["without"]["accuracy"],
                 found["next_sentence"]["next_sentence_marks"]["with"]["accuracy"],
             ),
@@ -269,7 +261,7 @@ CLAIMS = [
         MASTER,
         """with less without, sentiment {:+.1f} points ({:+.1f} to {:+.1f}), spans {:+.1f} points of F1
         ({:+.1f} to {:+.1f}), choices {:+.1f} ({:+.1f} to {:+.1f}).""",
-        lambda found: _percent(
+        lambda found: percent(
             *(
                 figure
                 for task in ("sentiment", "spans", "choices")
@@ -280,7 +272,7 @@ CLAIMS = [
     Claim(
         MASTER,
         "After five minutes the game is hardly learnt ({:.0f} %),",
-        lambda found: _percent(found["next_sentence"]["next_sentence_marks"]["with"]["next"]),
+        lambda found: percent(found["next_sentence"]["next_sentence_marks"]["with"]["next"]),
     ),
     # The page of the repository
     Claim(
@@ -305,6 +297,6 @@ CLAIMS = [
     Claim(
         README,
         "tells {:.0f} % of next sentences from others.",
-        lambda found: _percent(_committed(found)["next"]),
+        lambda found: percent(_committed(found)["next"]),
     ),
 ]

@@ -2,15 +2,11 @@ import math
 from collections.abc import Callable
 from itertools import pairwise
 
-from tests.figures.claims import Claim, results
+from tests.figures.claims import Claim, least_and_most, minutes_of_all_cells, percent, results
 
 LECTURE = "course/week06_gpt/lecture.ipynb"
 MASTER = "solutions/week06_gpt/week06_gpt.py"
 README = "README.md"
-
-
-def _percent(*shares: float) -> tuple[float, ...]:
-    return tuple(100 * share for share in shares)
 
 
 def _model(found: dict, name: str) -> dict:
@@ -18,18 +14,29 @@ def _model(found: dict, name: str) -> dict:
     return next(row for row in found["big_models"]["big_models"] if row["model"] == name)
 
 
+def _training_of_yours(found: dict) -> tuple[int, int, float]:
+    """Parameters, tokens, seconds of one core."""
+    yours = _model(found, "yours")
+    return yours["parameters"], yours["tokens"], found["chars"]["chars_history"]["seconds"]
+
+
+def _bits_of_week_2(found: dict) -> tuple[float]:
+    """Per character, by the LSTM."""
+    return (results("week02_lstm_gru")["artifacts"]["chars"]["seeds"]["0"]["bits per character"],)
+
+
 def _accuracy(found: dict, *names: str) -> tuple[float, ...]:
     """Percent of the reviews that are right."""
-    return _percent(*(found["prompting"]["prompting"][name]["accuracy"] for name in names))
+    return percent(*(found["prompting"]["prompting"][name]["accuracy"] for name in names))
 
 
 def _at_the_median(found: dict, *names: str) -> tuple[float, ...]:
-    return _percent(*(found["prompting"]["prompting"][name]["at the median"] for name in names))
+    return percent(*(found["prompting"]["prompting"][name]["at the median"] for name in names))
 
 
 def _smollm2(found: dict, measure: str) -> tuple[float, ...]:
     """Percent of the reviews that SmolLM2 has right, without an example and with four."""
-    return _percent(*(found["language_model"]["language_model"][f"{n} examples"][measure] for n in (0, 4)))
+    return percent(*(found["language_model"]["language_model"][f"{n} examples"][measure] for n in (0, 4)))
 
 
 def _million_parameters_on_pairs(found: dict) -> float:
@@ -111,20 +118,12 @@ CLAIMS = [
     Claim(
         LECTURE,
         "laptop = 6 * {:_} * {:_} / {:.1f}",
-        lambda found: (
-            _model(found, "yours")["parameters"],
-            _model(found, "yours")["tokens"],
-            found["chars"]["chars_history"]["seconds"],
-        ),
+        _training_of_yours,
     ),
     Claim(
         LECTURE,
         "week 6's GPT: {:,} parameters, {:,} tokens, {:.1f} s on one core (measured in this course)",
-        lambda found: (
-            _model(found, "yours")["parameters"],
-            _model(found, "yours")["tokens"],
-            found["chars"]["chars_history"]["seconds"],
-        ),
+        _training_of_yours,
     ),
     Claim(
         LECTURE,
@@ -140,8 +139,7 @@ CLAIMS = [
         LECTURE,
         """([6 * {:_} * {:_} / petaflop_day, 0.96, {:.1f}, 3640], ["{:.1e}", "0.96", "{:.1f}", "3,640"])""",
         lambda found: (
-            _model(found, "yours")["parameters"],
-            _model(found, "yours")["tokens"],
+            *_training_of_yours(found)[:2],
             _model(found, "GPT-2 (2019)")["petaflop/s-days"],
             _model(found, "yours")["petaflop/s-days"],
             _model(found, "GPT-2 (2019)")["petaflop/s-days"],
@@ -274,21 +272,20 @@ CLAIMS = [
     Claim(
         MASTER,
         "The LSTM of week 2 had {:.1f} bits after a minute.",
-        lambda found: (results("week02_lstm_gru")["artifacts"]["chars"]["seeds"]["0"]["bits per character"],),
+        _bits_of_week_2,
     ),
     Claim(
         MASTER,
         "{:.2f}, {:.2f} and {:.2f} bits per character with three seeds after {:.0f} to {:.0f} seconds of one processor,",
         lambda found: (
             *(run["bits per character"] for run in _seeds(found)),
-            min(run["points"][-1][1] for run in _seeds(found)),
-            max(run["points"][-1][1] for run in _seeds(found)),
+            *least_and_most([run["points"][-1][1] for run in _seeds(found)]),
         ),
     ),
     Claim(
         MASTER,
         "far from week 2's {:.1f} after a minute.",
-        lambda found: (results("week02_lstm_gru")["artifacts"]["chars"]["seeds"]["0"]["bits per character"],),
+        _bits_of_week_2,
     ),
     Claim(
         MASTER,
@@ -306,7 +303,7 @@ CLAIMS = [
     Claim(
         MASTER,
         "where each prediction sees half a window or more, it has {:.2f} to {:.2f}.)",
-        lambda found: (min(run["heldout"] for run in _seeds(found)), max(run["heldout"] for run in _seeds(found))),
+        lambda found: least_and_most([run["heldout"] for run in _seeds(found)]),
     ),
     # Pairs of bytes
     Claim(
@@ -423,7 +420,7 @@ CLAIMS = [
     Claim(
         MASTER,
         "all induction scores lie between {:.2f} and {:.2f},",
-        lambda found: (min(_induction_scores(found)), max(_induction_scores(found))),
+        lambda found: least_and_most(_induction_scores(found)),
     ),
     # Prompting against fine-tuning
     Claim(
@@ -469,7 +466,7 @@ CLAIMS = [
     Claim(
         MASTER,
         "(a standard error is {:.1f} points): about what yours has",
-        lambda found: _percent(
+        lambda found: percent(
             math.sqrt(
                 found["language_model"]["language_model"]["0 examples"]["accuracy"]
                 * (1 - found["language_model"]["language_model"]["0 examples"]["accuracy"])
@@ -489,7 +486,7 @@ CLAIMS = [
     Claim(
         README,
         "those of week 6 took {:.0f} on a machine with other work;",
-        lambda found: (sum(cell["wall_seconds"] for cell in found["whole"]["experiments"].values()) / 60,),
+        minutes_of_all_cells,
     ),
     Claim(
         README,

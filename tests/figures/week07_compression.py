@@ -1,15 +1,11 @@
 from collections.abc import Iterator
 
-from tests.figures.claims import Claim, results
+from tests.figures.claims import Claim, least_and_most, percent, results
 
 LECTURE = "course/week07_compression/lecture.ipynb"
 MASTER = "solutions/week07_compression/week07_compression.py"
 
 BITS = "bits per character"
-
-
-def _percent(*shares: float) -> tuple[float, ...]:
-    return tuple(100 * share for share in shares)
 
 
 def _gpt() -> dict:
@@ -118,7 +114,7 @@ CLAIMS = [
     Claim(
         LECTURE,
         "the same student on the labels, without a teacher, has {:.1f} %.",
-        lambda found: _percent(_student(found, "labels")["accuracy"]),
+        lambda found: percent(_student(found, "labels")["accuracy"]),
     ),
     Claim(
         LECTURE,
@@ -319,13 +315,13 @@ CLAIMS = [
     Claim(
         MASTER,
         "sentences, {:.1f} % of them praise.",
-        lambda found: _percent(found["warning"]["warning"]["majority"]),
+        lambda found: percent(found["warning"]["warning"]["majority"]),
     ),
     Claim(
         MASTER,
         """Twelve of the 16 heads go without any training for {:.1f} points (from {:.1f} lost to {:.1f} won),
         from {:.1f} % to {:.1f} %.""",
-        lambda found: _percent(
+        lambda found: percent(
             *(-_heads_gone(found, 12)[1], -_heads_gone(found, 12)[2], _heads_gone(found, 12)[3]),
             *(_heads_gone(found, 0)[0], _heads_gone(found, 12)[0]),
         ),
@@ -338,7 +334,7 @@ CLAIMS = [
             found["warning"]["warning"]["bag"]["bytes"] / 1e3,
             found["warning"]["warning"]["transformer"]["bytes"] / 1e6,
             100 * found["warning"]["warning"]["bag"]["accuracy"],
-            *_percent(*found["warning"]["warning"]["bag less transformer"]),
+            *percent(*found["warning"]["warning"]["bag less transformer"]),
         ),
     ),
     # Distillation
@@ -348,7 +344,7 @@ CLAIMS = [
         *always the same* ({:.0f} to {:.0f}): {:.1f} % for {:.1f} %, with {:.1f} % for always the same.""",
         lambda found: (
             _student(found, "times smaller"),
-            *_percent(
+            *percent(
                 *_student(found, "distilled")["share of the teacher's lead"],
                 _student(found, "distilled")["accuracy"],
                 _student(found, "teacher")["accuracy"],
@@ -359,7 +355,7 @@ CLAIMS = [
     Claim(
         MASTER,
         "**same student on the labels** has {:.1f} %, {:.1f} points more ({:.1f} to {:.1f}) and naive Bayes {:.1f} %.",
-        lambda found: _percent(
+        lambda found: percent(
             _student(found, "labels")["accuracy"],
             *(-_student(found, "distilled")["less labels"][i] for i in (0, 2, 1)),
             _student(found, "naive Bayes")["accuracy"],
@@ -368,7 +364,7 @@ CLAIMS = [
     Claim(
         MASTER,
         "its bare decisions, with which the student has {:.1f} %;",
-        lambda found: _percent(_student(found, "teacher's decisions")["accuracy"]),
+        lambda found: percent(_student(found, "teacher's decisions")["accuracy"]),
     ),
     Claim(
         MASTER,
@@ -404,13 +400,13 @@ CLAIMS = [
         "{} of the sentences. SmolLM2 finds {:.1f} % as it is, and {:.1f} % with the threshold at the median,",
         lambda found: (
             _asked(found)["sentences"],
-            *_percent(*(_asked(found)["accuracy"][name] for name in ("SmolLM2", "SmolLM2, threshold at the median"))),
+            *percent(*(_asked(found)["accuracy"][name] for name in ("SmolLM2", "SmolLM2, threshold at the median"))),
         ),
     ),
     Claim(
         MASTER,
         "the bag on labels has {:.1f} % of the same ones.",
-        lambda found: _percent(_asked(found)["accuracy"]["labels"]),
+        lambda found: percent(_asked(found)["accuracy"]["labels"]),
     ),
     Claim(
         MASTER,
@@ -454,7 +450,7 @@ CLAIMS = [
     Claim(
         MASTER,
         "three quarters of its heads out, without training, cost {:.1f} points.",
-        lambda found: _percent(
+        lambda found: percent(
             _review_reader(found, "three quarters of its heads gone")["loss"]
             - _review_reader(found, "BERT, fine-tuned")["loss"]
         ),
@@ -486,14 +482,14 @@ CLAIMS = [
         """look at the word before with {:.0f} % of their attention, those that went with {:.0f} %, and they are a
         little less even ({:.2f} for {:.2f}).""",
         lambda found: (
-            *_percent(*(found["why"]["why"][name]["one before"] for name in ("stayed", "went"))),
+            *percent(*(found["why"]["why"][name]["one before"] for name in ("stayed", "went"))),
             *(found["why"]["why"][name]["evenness"] for name in ("stayed", "went")),
         ),
     ),
     Claim(
         MASTER,
         "their CKA is {:.2f} to {:.2f}, apart from the first ({:.2f}).",
-        lambda found: (min(_neighbours(found)[1:]), max(_neighbours(found)[1:]), _neighbours(found)[0]),
+        lambda found: (*least_and_most(_neighbours(found)[1:]), _neighbours(found)[0]),
     ),
     Claim(
         MASTER,
@@ -505,8 +501,7 @@ CLAIMS = [
         "With {} heads gone each layer still has {:.2f} to {:.2f} of what it had before.",
         lambda found: (
             found["longer_pruning"]["longer_stages"][-1],
-            min(_before_and_after(found)),
-            max(_before_and_after(found)),
+            *least_and_most(_before_and_after(found)),
         ),
     ),
 ]

@@ -1,6 +1,6 @@
 from statistics import fmean
 
-from tests.figures.claims import Claim
+from tests.figures.claims import Claim, least_and_most, percent
 
 LECTURE = "course/week08_efficient/lecture.ipynb"
 MASTER = "solutions/week08_efficient/week08_efficient.py"
@@ -11,10 +11,6 @@ FOUR_KINDS = (
     "Linformer",
     "Performer",
 )  # as the runs call them; the second is BigBird
-
-
-def _percent(*shares: float) -> tuple[float, ...]:
-    return tuple(100 * share for share in shares)
 
 
 def _exponents(found: dict, what: str, *kinds: str) -> tuple[float, ...]:
@@ -63,7 +59,7 @@ def _known_messages(found: dict) -> list[float]:
 
 
 def _party(found: dict, *names: str) -> tuple[float, ...]:
-    return _percent(*(found["party"]["party"][name] for name in names))
+    return percent(*(found["party"]["party"][name] for name in names))
 
 
 def _runs(cell: list[dict], kind: str) -> list[dict]:
@@ -72,14 +68,13 @@ def _runs(cell: list[dict], kind: str) -> list[dict]:
 
 def _updates(found: dict, kind: str) -> tuple[int, int]:
     """The fewest and the most of any seed."""
-    made = [run["updates"] for run in _runs(found["logic"]["logic"], kind)]
-    return min(made), max(made)
+    return least_and_most([run["updates"] for run in _runs(found["logic"]["logic"], kind)])
 
 
 def _logic(found: dict, lengths: range, *kinds: str) -> tuple[float, ...]:
     """Relations that are right over these lengths, and over seeds; the first length is of one operator."""
     runs = {kind: _runs(found["logic"]["logic"], kind) for kind in kinds}
-    return _percent(*(fmean(run["right"][i] for run in runs[kind] for i in lengths) for kind in kinds))
+    return percent(*(fmean(run["right"][i] for run in runs[kind] for i in lengths) for kind in kinds))
 
 
 def _each_seed_agrees(found: dict) -> bool:
@@ -98,7 +93,7 @@ def _each_seed_agrees(found: dict) -> bool:
 def _lists(found: dict, lengths: str) -> tuple[float, ...]:
     """Lists of such lengths that are right, by the LSTM and by the encoder."""
     cell = found["listops"]["listops"]
-    return _percent(*(fmean(run["right"][lengths] for run in _runs(cell, kind)) for kind in ("LSTM", "attention")))
+    return percent(*(fmean(run["right"][lengths] for run in _runs(cell, kind)) for kind in ("LSTM", "attention")))
 
 
 def _model(found: dict, name: str, what: str) -> float:
@@ -183,7 +178,7 @@ CLAIMS = [
     Claim(
         MASTER,
         "with two random partners it is all of it at 8 blocks, {:.0f} % at 32 and {:.0f} % at 128;",
-        lambda found: _percent(*(found["patterns"]["reach"]["window, random"][blocks] for blocks in ("32", "128"))),
+        lambda found: percent(*(found["patterns"]["reach"]["window, random"][blocks] for blocks in ("32", "128"))),
     ),
     Claim(
         MASTER,
@@ -193,21 +188,18 @@ CLAIMS = [
     Claim(
         MASTER,
         "new facts it finds {:.0f}, {:.0f} and {:.0f} % with three seeds.",
-        lambda found: _percent(*found["artifacts"]["retrieval"]["heldout"]["per_seed"]),
+        lambda found: percent(*found["artifacts"]["retrieval"]["heldout"]["per_seed"]),
     ),
     # By length, and by part
     Claim(
         MASTER,
         "One seed, {:.1f} to {:.1f} seconds of one thread each,",
-        lambda found: (min(_seconds_by_length(found)), max(_seconds_by_length(found))),
+        lambda found: least_and_most(_seconds_by_length(found)),
     ),
     Claim(
         MASTER,
         "Full attention, BigBird and Performer find every fact, among {} tokens and still among {:,}.",
-        lambda found: (
-            min(_lengths_all_found(found, "full", "BigBird", "Performer")),
-            max(_lengths_all_found(found, "full", "BigBird", "Performer")),
-        ),
+        lambda found: least_and_most(_lengths_all_found(found, "full", "BigBird", "Performer")),
     ),
     Claim(
         MASTER,
@@ -221,12 +213,12 @@ CLAIMS = [
         MASTER,
         """with a window alone {:.0f} % ({:.0f} % if everything is guessed), with random blocks beside it {:.0f} %
         ({:.0f} by the pattern),""",
-        lambda found: _percent(*_by_part(found, "window"), *_by_part(found, "window, random")),
+        lambda found: percent(*_by_part(found, "window"), *_by_part(found, "window, random")),
     ),
     Claim(
         MASTER,
         "with a global block {:.0f} %, with all three {:.0f} %.",
-        lambda found: _percent(_by_part(found, "window, global")[0], _by_part(found, "window, global, random")[0]),
+        lambda found: percent(_by_part(found, "window, global")[0], _by_part(found, "window, global, random")[0]),
     ),
     # Which party?
     Claim(
@@ -241,7 +233,7 @@ CLAIMS = [
     Claim(
         MASTER,
         "while they know {:.0f} to {:.0f} % of every third message",
-        lambda found: _percent(min(_known_messages(found)), max(_known_messages(found))),
+        lambda found: percent(*least_and_most(_known_messages(found))),
     ),
     Claim(
         MASTER,
@@ -252,7 +244,7 @@ CLAIMS = [
     Claim(
         MASTER,
         "A standard error is {:.0f} points:",  # of one in two
-        lambda found: _percent((0.25 / len(found["party"]["nearest"])) ** 0.5),
+        lambda found: percent((0.25 / len(found["party"]["nearest"])) ** 0.5),
     ),
     # Logic, and what is nested in what
     Claim(
