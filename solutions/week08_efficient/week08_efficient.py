@@ -1991,18 +1991,21 @@ rows_of = {
     f"{low} to {high}": ((lengths_of >= low) & (lengths_of <= high)).nonzero().flatten()
     for low, high in ((4, 10), (11, 20), (21, 30), (31, 40))
 }
+
+
+def list_batch(update: int, seed: int) -> train.Batch:
+    """64 lists and their values."""
+    rng = torch.Generator().manual_seed(1_000_003 * seed + update)
+    rows = torch.randint(len(values), (64,), generator=rng)
+    return cut(lists[rows]), values[rows].to(device)
+
+
 listops = []
 for name, encoder, _ in READERS[:2]:
     for list_seed in range(list_seeds):
         torch.manual_seed(list_seed)
         model = nn.Sequential(encoder(len(puzzles.LIST_TOKENS)), nn.Linear(64, 128), nn.ReLU(), nn.Linear(128, 10))
-
-        def list_batch(update: int, seed: int = list_seed) -> train.Batch:
-            rng = torch.Generator().manual_seed(1_000_003 * seed + update)
-            rows = torch.randint(len(values), (64,), generator=rng)
-            return cut(lists[rows]), values[rows].to(device)
-
-        history = train_for(limit, model.to(device), list_batch, name)
+        history = train_for(limit, model.to(device), functools.partial(list_batch, seed=list_seed), name)
         right = {
             lengths: share_right(model, test_lists[rows].to(device), test_values[rows].to(device))
             for lengths, rows in rows_of.items()
